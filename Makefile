@@ -1,0 +1,33 @@
+# Everything runs from here: `make demo` and `make test` make the environment themselves.
+.DEFAULT_GOAL := help
+.ONESHELL:
+SHELL := /bin/sh
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo check test test-all bench clean
+help: ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+.venv/.ready: pyproject.toml constraints.txt
+	@set -e
+	test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
+	"$(BIN)/python" -m pip install -q --upgrade pip
+	"$(BIN)/python" -m pip install -q -c constraints.txt torch==2.13.0
+	"$(BIN)/python" -m pip install -q -c constraints.txt -e '.[examples,dev]'
+	touch .venv/.ready
+
+check: .venv/.ready ## format, lint, types, floors, unit and contract tests
+	@set -e
+	"$(BIN)/python" -m ruff format --check .
+	"$(BIN)/python" -m ruff check .
+	"$(BIN)/python" -m pyright
+	"$(BIN)/python" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	"$(BIN)/python" -m pytest tests/unit tests/contract
+
+test: check ## all of check, and the integration tests
+	@set -e
+	if ls tests/integration/test_*.py >/dev/null 2>&1; then "$(BIN)/python" -m pytest tests/integration; fi
+
+clean: ## remove the environment
+	rm -rf .venv

@@ -1,0 +1,88 @@
+"""Generator: a distribution over a layout. Three kinds: Trained (a network), Fitted (map and reduce), Remote (an endpoint)."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from raysynth.codecs.base import Stats
+from raysynth.draws import Draws
+from raysynth.layout import Arrays, Batch, Facts, Given, Layout
+
+TensorBatch = Mapping[str, Tensor]
+"""A Batch's arrays on the device: rows are the first axis."""
+
+
+class Generator(ABC):
+    """Subclasses take their options as keyword arguments of the constructor, after `layout`."""
+
+    accepts: ClassVar[tuple[type[Layout], ...]]
+    kernel_rows: int = 4096
+    """Rows of one padded kernel call: sample is only ever called with exactly so many draws, so that its bytes never depend on
+    how many rows were asked for. Written into model.json."""
+
+    @abstractmethod
+    def sample(self, draws: Draws, given: Given | None) -> Batch:
+        """`kernel_rows` rows, each a pure function of its own draws and of `given`."""
+
+    @abstractmethod
+    def state(self) -> tuple[Arrays, Facts]:
+        """All that `load` needs: arrays for safetensors, facts for JSON."""
+
+    @abstractmethod
+    def load(self, arrays: Arrays, facts: Facts) -> None:
+        """Become the generator whose state this is."""
+
+
+class Trained(Generator, nn.Module):
+    """Fitted by gradients in rounds of turns; the loop, the optimizers and the checkpoints are training.py's."""
+
+    turns: ClassVar[tuple[str, ...]] = ("model",)
+
+    def __init__(self) -> None:
+        nn.Module.__init__(self)
+
+    @abstractmethod
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        """Turn → the parameters that its optimizer moves."""
+
+    @abstractmethod
+    def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
+        """Mean loss of the batch (a scalar). `draws` holds one row per batch row; names bear the step, as in `step-17`."""
+
+    def state(self) -> tuple[Arrays, Facts]:
+        return {name: value.detach().cpu().numpy() for name, value in self.state_dict().items()}, {}
+
+    def load(self, arrays: Arrays, facts: Facts) -> None:
+        self.load_state_dict({name: torch.from_numpy(array.copy()) for name, array in arrays.items()})
+        self.eval()
+
+
+class Fitted(Generator):
+    """Fitted by independent tasks over the encoded rows, whose results merge: trees, circuits, copulas."""
+
+    @abstractmethod
+    def tasks(self) -> list[str]:
+        """Names of the independent pieces of work, in the order in which their results are merged."""
+
+    @abstractmethod
+    def fit(self, task: str, rows: Iterable[Batch]) -> Stats:
+        """One piece of work over the encoded train rows, which come in the feed's fixed order."""
+
+    @abstractmethod
+    def merge(self, stats: list[Stats]) -> None:
+        """Become the generator that the tasks' results, in the order of `tasks`, make."""
+
+
+class Remote(Generator):
+    """Rows come as replies of a server; each reply is stored before it is read, so a resume repeats no call."""
+
+    @abstractmethod
+    def request(self, draws: Draws, given: Given | None) -> list[dict[str, Any]]:
+        """One request per row, JSON."""
+
+    @abstractmethod
+    def parse(self, replies: list[dict[str, Any]]) -> Batch:
+        """Replies → rows; `accepted` is False where a reply is no valid row."""

@@ -1,0 +1,54 @@
+"""Source: real rows as shards. A shard is one file, or a run of row groups of a big one, with ids and an order that never change."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class InputFile:
+    """One file of the snapshot: path relative to the source's root, its absolute URL, size, and the store's tag of its content."""
+
+    path: str
+    url: str
+    size_bytes: int
+    etag: str
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One unit of input: a file (first_row 0, rows None = all), or `rows` rows of it from `first_row` (row groups in `groups`)."""
+
+    file: InputFile
+    first_row: int = 0
+    rows: int | None = None
+    groups: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that could not be read: where, why, and its raw text (cut at 10,000 characters)."""
+
+    path: str
+    row: int
+    reason: str
+    text: str
+
+
+class Source(ABC):
+    """Subclasses take `url` and their options as keyword arguments of the constructor. Sources are picklable."""
+
+    @abstractmethod
+    def files(self) -> list[InputFile]:
+        """The input, sorted by relative path. StoreError / DataError if there is none or it cannot be reached."""
+
+    @abstractmethod
+    def shards(self, files: list[InputFile]) -> list[Shard]:
+        """The units of reading, sorted by (path, first row)."""
+
+    @abstractmethod
+    def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
+        """Tables in file order with the row-id columns `_file` (dictionary of strings) and `_row` (int64) first, and then the file's
+        columns as found (text sources: all strings). A file that cannot be opened at all raises DataError naming it."""

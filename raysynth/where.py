@@ -1,0 +1,112 @@
+"""The recipe's `where` → checked conditions on columns: values, sets and ranges; and which rows of a table satisfy them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raysynth.errors import RecipeError
+from raysynth.schema import Column, Schema
+
+
+@dataclass(frozen=True)
+class Values:
+    """One of these (Arrow scalars cast to the column's type), or null where `null` is set."""
+
+    values: pa.Array
+    null: bool = False
+
+    def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        inside = pc.is_in(column, value_set=self.values, skip_nulls=True)
+        if self.null:
+            inside = pc.or_(inside, pc.is_null(column))
+        return np.asarray(inside.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+@dataclass(frozen=True)
+class Range:
+    """From `minimum` to `maximum` (scalars of the column's type, or None for open); `over` and `under` exclude the bound itself."""
+
+    minimum: pa.Scalar | None = None
+    maximum: pa.Scalar | None = None
+    over: bool = False
+    under: bool = False
+
+    def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        inside = pc.is_valid(column)
+        if self.minimum is not None:
+            inside = pc.and_(inside, (pc.greater if self.over else pc.greater_equal)(column, self.minimum))
+        if self.maximum is not None:
+            inside = pc.and_(inside, (pc.less if self.under else pc.less_equal)(column, self.maximum))
+        return np.asarray(pc.fill_null(inside, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+Condition = Values | Range
+Where = Mapping[str, Condition]
+
+_BOUNDS = {"min", "max", "over", "under"}
+
+
+def parse_where(raw: Mapping[str, Any], schema: Schema) -> dict[str, Condition]:
+    """`{carrier: [UA, AA], distance: {min: 100, under: 900}, tailnum: null}` → conditions. RecipeError names the key and value.
+
+    A scalar is one value, a list a set, a mapping a range with min or over (exclusive) and max or under (exclusive).
+    """
+    return {name: _condition(name, value, _column(name, schema)) for name, value in raw.items()}
+
+
+def satisfied(where: Where, rows: pa.Table) -> NDArray[np.bool_]:
+    """(rows,) True where every condition holds."""
+    inside = np.ones(rows.num_rows, dtype=np.bool_)
+    for name, condition in where.items():
+        inside &= condition.holds(rows.column(name))
+    return inside
+
+
+def _column(name: str, schema: Schema) -> Column:
+    if name in schema:
+        return schema[name]
+    near = get_close_matches(name, schema.names, n=1)
+    hint = f" Did you mean '{near[0]}'?" if near else ""
+    raise RecipeError(f"where.{name}: no such column.{hint} Columns: {', '.join(schema.names)}")
+
+
+def _condition(name: str, value: Any, column: Column) -> Condition:
+    if isinstance(value, Mapping):
+        return _range(name, cast("Mapping[str, Any]", value), column)
+    values = cast("list[Any]", value) if isinstance(value, list | tuple | set | frozenset) else [value]
+    if not values:
+        raise RecipeError(f"where.{name}: an empty set can never be met. Give at least one value")
+    known = [_scalar(name, item, column) for item in values if item is not None]
+    return Values(pa.array([scalar.as_py() for scalar in known], column.type), null=any(item is None for item in values))
+
+
+def _range(name: str, bounds: Mapping[str, Any], column: Column) -> Range:
+    unknown = sorted(set(bounds) - _BOUNDS)
+    if unknown or not bounds or {"min", "over"} <= set(bounds) or {"max", "under"} <= set(bounds):
+        raise RecipeError(f"where.{name}: a range takes min or over, and max or under (got {dict(bounds)})")
+    if column.kind in ("category", "text", "boolean", "id", "json") and not pa.types.is_integer(column.type):
+        raise RecipeError(f"where.{name}: a range needs numbers, dates or times, and this column is of kind {column.kind}")
+    low = bounds.get("min", bounds.get("over"))
+    high = bounds.get("max", bounds.get("under"))
+    minimum = None if low is None else _scalar(name, low, column)
+    maximum = None if high is None else _scalar(name, high, column)
+    if minimum is not None and maximum is not None and pc.greater(minimum, maximum).as_py():
+        raise RecipeError(f"where.{name}: the range from {low} to {high} is empty")
+    return Range(minimum, maximum, "over" in bounds, "under" in bounds)
+
+
+def _scalar(name: str, value: Any, column: Column) -> pa.Scalar:
+    try:
+        if isinstance(value, str) and not pa.types.is_string(column.type):
+            return pa.scalar(value).cast(column.type)
+        if isinstance(value, bool) != pa.types.is_boolean(column.type):
+            raise pa.ArrowInvalid("a truth value and a number are not the same")
+        return pa.scalar(value, column.type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
+        raise RecipeError(f"where.{name}: {value!r} is no value of type {column.type} ({error})") from None
