@@ -1,0 +1,71 @@
+"""JSON Lines (also .gz) → tables of strings: numbers as spelled, nested values as JSON; other lines are bad rows."""
+
+import json
+import zlib
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.errors import DataError
+from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
+from raysynth.sources.base import BadRow, InputFile, Shard, Source
+
+
+class Jsonl(Source):
+    """A row is a line; blank lines are skipped but counted, so `_row` is the line number from zero."""
+
+    def __init__(self, url: str, *, rows_per_table: int = 65_536) -> None:
+        self.url = url
+        self.rows_per_table = rows_per_table
+
+    def files(self) -> list[InputFile]:
+        return list_files(self.url, (".jsonl", ".ndjson", ".jsonl.gz", ".ndjson.gz"))
+
+    def shards(self, files: list[InputFile]) -> list[Shard]:
+        return [Shard(file) for file in sorted(files, key=lambda file: file.path)]
+
+    def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
+        path = shard.file.path
+        names: dict[str, None] = {}  # in order of first appearance, so that a table's columns only ever grow
+        row = 0
+        try:
+            with open_file(shard.file) as lines:
+                while batch := list(islice(lines, self.rows_per_table)):
+                    yield _table(batch, path, row, names)
+                    row += len(batch)
+        except (EOFError, zlib.error, OSError) as error:
+            raise DataError(f"file '{path}': it cannot be unpacked ({error}). Write the file again") from error
+
+
+def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]) -> tuple[pa.Table, list[BadRow]]:
+    objects: list[dict[str, str | None]] = []
+    rows: list[int] = []
+    bad: list[BadRow] = []
+    for row, line in enumerate(lines, first_row):
+        if not line.strip():
+            continue
+        try:
+            parsed = _parse(line.decode("utf-8-sig" if row == 0 else "utf-8"))
+        except (ValueError, RecursionError) as error:
+            bad.append(BadRow(path, row, f"no JSON object ({error})", line.decode(errors="replace")[:TEXT_BYTES].rstrip("\n")))
+            continue
+        objects.append(parsed)
+        rows.append(row)
+        names.update(dict.fromkeys(parsed))
+    columns = {name: pa.array([found.get(name) for found in objects], pa.string()) for name in names}
+    table = pa.table(columns) if columns else pa.table({"_": pa.nulls(len(rows))}).select([])
+    return with_row_ids(table, path, np.array(rows, dtype=np.int64)), bad
+
+
+def _parse(line: str) -> dict[str, str | None]:
+    found = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+    if not isinstance(found, dict):
+        raise ValueError(f"the line holds a {type(found).__name__}")
+    cells = cast("dict[str, Any]", found)
+    if any(isinstance(cell, dict | list) for cell in cells.values()):
+        plain = cast("dict[str, Any]", json.loads(line))
+        cells |= {name: json.dumps(cell, ensure_ascii=False) for name, cell in plain.items() if isinstance(cell, dict | list)}
+    return {name: str(cell).lower() if isinstance(cell, bool) else cell for name, cell in cells.items()}
