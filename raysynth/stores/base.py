@@ -1,5 +1,6 @@
 """Store: where URLs live. Objects are written whole, once, under a name; pointers are the only things that are overwritten."""
 
+import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Store(ABC):
         """Remove one object (only gc and the clearing of tmp/ ask for it); absent is fine."""
 
     @abstractmethod
-    def check(self, url: str, *, write: bool) -> list[str]:
+    def check(self, url: str, *, write: bool) -> builtins.list[str]:
         """Can this place be read (and written)? StoreError within seconds if not, with the cause. Returns warnings, such as that
         the server ignores conditional writes and what is lost by it."""
 
