@@ -1,0 +1,214 @@
+"""The commit: tables → Parquet parts named by their hash, markers, a manifest, one outcome. Any step may die or run twice."""
+
+import json
+import logging
+import math
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raysynth.errors import CorruptRunError, NondeterminismError, StoppedError
+from raysynth.markers import HASH_CHARACTERS, Marker, Part, PartFile, canonical, digest, put_content
+from raysynth.runs import Folder, Plan
+from raysynth.stores.base import join
+
+log = logging.getLogger("raysynth.runs")
+
+TASK_PARTS = 64
+ROW_GROUP_ROWS = 131_072
+BOUND_CHARACTERS = 64  # a longer min or max is left out: a cut one would be no bound
+
+Table = tuple[str, pa.Table] | tuple[str, pa.Table | None, Mapping[str, Any]]  # sub folder, rows, what to note of the part
+MANIFEST = pa.schema(
+    [
+        ("part", pa.int64()),
+        ("sub", pa.string()),
+        ("name", pa.string()),
+        ("rows", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("extra", pa.string()),
+    ]
+)
+
+
+def parquet_bytes(table: pa.Table) -> bytes:
+    """One whole Parquet file; its bytes depend on the rows and the pyarrow version, never on how the rows were chunked."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(
+        table.combine_chunks(),
+        sink,
+        row_group_size=ROW_GROUP_ROWS,
+        version="2.6",
+        data_page_version="1.0",
+        use_dictionary=True,
+        compression="zstd",
+        compression_level=3,
+        write_statistics=True,
+    )
+    return sink.getvalue().to_pybytes()
+
+
+def write_task(folder: Folder, plan: Plan, parts: range, files_of: Callable[[int], Iterable[Table]]) -> Marker:
+    """Make and put a range of parts, then the one marker that proves them. `files_of(part)` yields (sub folder, rows) or
+    (sub folder, rows or None, what to note in the marker, such as rejects)."""
+    if not 0 <= parts.start < parts.stop <= plan.parts or parts.step != 1:
+        raise ValueError(f"parts {parts}: the plan has the parts 0 to {plan.parts - 1}")
+    started_seconds = time.monotonic()
+    marker = Marker(parts.start, parts.stop, tuple(_write_part(folder, part, files_of(part)) for part in parts))
+    put_content(folder.store, folder.system_url("markers", marker.name), canonical(marker.to_json()))
+    rows = sum(file.rows for part in marker.parts for file in part.files)
+    seconds = time.monotonic() - started_seconds
+    log.info("%s: parts %d to %d, %d rows, %.1f s", folder.path, parts.start, parts.stop - 1, rows, seconds)
+    return marker
+
+
+def _write_part(folder: Folder, part: int, tables: Iterable[Table]) -> Part:
+    files: list[PartFile] = []
+    extra: dict[str, Any] = {}
+    count: Counter[str] = Counter()
+    for entry in tables:
+        sub, table = entry[0].strip("/"), entry[1]
+        extra.update(entry[2] if len(entry) == 3 else {})
+        if table is None:
+            continue
+        data = parquet_bytes(table)
+        sha256 = digest(data)
+        nth = f"-{count[sub]}" if count[sub] else ""
+        count[sub] += 1
+        name = f"part-{part:09d}{nth}-{sha256[:HASH_CHARACTERS]}.parquet"
+        put_content(folder.store, join(folder.url, *filter(None, (sub, name))), data)
+        files.append(PartFile(sub, name, table.num_rows, len(data), sha256, _bounds(table)))
+    return Part(part, tuple(files), extra)
+
+
+def _bounds(table: pa.Table) -> dict[str, list[Any]]:
+    bounds: dict[str, list[Any]] = {}
+    for name in table.column_names:
+        try:
+            ends: Any = pc.min_max(table[name]).as_py()
+        except (pa.ArrowNotImplementedError, ValueError, OverflowError):  # nested types; times that Python cannot hold
+            continue
+        low, high = _plain(ends["min"]), _plain(ends["max"])
+        if low is not None and high is not None:
+            bounds[name] = [low, high]
+    return bounds
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can say it; None where it cannot, or not briefly."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    text = value if isinstance(value, str) else str(value)
+    return text if len(text) <= BOUND_CHARACTERS and not isinstance(value, bytes) else None
+
+
+def missing(folder: Folder, plan: Plan) -> list[range]:
+    """The parts that no marker proves, as ranges of at most 64: the tasks of a resume."""
+    done = {part for marked in folder.marked() for part in marked}
+    ranges: list[range] = []
+    for part in range(plan.parts):
+        if part in done:
+            continue
+        if ranges and ranges[-1].stop == part and len(ranges[-1]) < TASK_PARTS:
+            ranges[-1] = range(ranges[-1].start, part + 1)
+        else:
+            ranges.append(range(part, part + 1))
+    return ranges
+
+
+def commit(folder: Folder, plan: Plan) -> dict[str, Any]:
+    """Markers → manifest → outcome, which is returned. StoppedError names missing parts. Any number of drivers may do it."""
+    outcome = _finished(folder)
+    if outcome is not None:
+        return outcome
+    parts = _chosen(folder)
+    absent = [part for part in range(plan.parts) if part not in parts]
+    if absent:
+        shown = ", ".join(map(str, absent[:10])) + (" …" if len(absent) > 10 else "")
+        raise StoppedError(
+            f"{folder.path}: {len(absent)} of {plan.parts} parts are not made: {shown}. Run the same command again to make them"
+        )
+    files = [
+        {
+            "part": part,
+            "sub": file.sub,
+            "name": file.name,
+            "rows": file.rows,
+            "bytes": file.bytes,
+            "sha256": file.sha256,
+            "extra": extra,
+        }
+        for part in range(plan.parts)
+        for extra in [canonical(parts[part].extra).decode()]
+        for file in parts[part].files
+    ]
+    return _settle(folder, files, {"parts": plan.parts})
+
+
+def commit_files(folder: Folder, names: Iterable[str]) -> dict[str, Any]:
+    """The commit of a folder of a few named files, such as a model: each is read back, so what is listed is what lies there."""
+    outcome = _finished(folder)
+    if outcome is not None:
+        return outcome
+    files: list[dict[str, Any]] = []
+    for path in sorted(set(names)):
+        try:
+            data = folder.store.read(join(folder.url, path))
+        except FileNotFoundError:
+            raise StoppedError(f"{folder.path}: {path} is not written. Run the same command again") from None
+        sub, _, name = path.rpartition("/")
+        files.append({"part": None, "sub": sub, "name": name, "rows": 0, "bytes": len(data), "sha256": digest(data), "extra": "{}"})
+    return _settle(folder, files, {"parts": 0})
+
+
+def _chosen(folder: Folder) -> dict[int, Part]:
+    """Per part the making of the lowest hash; two hashes are logged, since they mean that the maker is not deterministic."""
+    chosen: dict[int, Part] = {}
+    for marker in folder.markers():
+        for part in marker.parts:
+            other = chosen.setdefault(part.part, part)
+            if other.hash != part.hash:
+                message = f"{folder.path}: part {part.part} was made twice with different bytes; the lower hash is kept"
+                log.warning("%s", NondeterminismError(message))
+            chosen[part.part] = min(other, part, key=lambda made: (made.hash, canonical(made.extra)))
+    return chosen
+
+
+def _finished(folder: Folder) -> dict[str, Any] | None:
+    """The outcome if there is one. StoppedError if the folder was abandoned."""
+    outcome = folder.outcome()
+    if outcome is None:
+        return None
+    if "committed" not in outcome:
+        raise StoppedError(f"{folder.path}: was abandoned by raysynth gc. Run the same command again to make it anew")
+    folder.store.put(join(folder.url, "_SUCCESS"), b"")
+    return outcome
+
+
+def _settle(folder: Folder, files: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
+    data = parquet_bytes(pa.Table.from_pylist(files, schema=MANIFEST))
+    name = f"manifest-{digest(data)[:HASH_CHARACTERS]}.parquet"
+    put_content(folder.store, folder.system_url(name), data)
+    made = {
+        "committed": {"manifest": name, "sha256": digest(data)},
+        "rows": sum(file["rows"] for file in files),
+        "bytes": sum(file["bytes"] for file in files),
+        "files": len(files),
+        **facts,
+    }
+    folder.store.put(folder.system_url("outcome.json"), canonical(made))
+    outcome = _finished(folder)  # read back: another driver's may have come first, and then it counts
+    if outcome is None:
+        raise CorruptRunError(f"{folder.path}: outcome.json vanished while the folder was committed")
+    if outcome != json.loads(canonical(made)):
+        log.warning("%s", NondeterminismError(f"{folder.path}: another driver committed other bytes; those count"))
+    log.info("%s: committed, %d files, %d rows", folder.path, outcome["files"], outcome["rows"])
+    return outcome
