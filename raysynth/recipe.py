@@ -1,0 +1,494 @@
+"""The recipe: a YAML file and overrides → one validated, frozen configuration; its JSON Schema and its reference page."""
+
+import inspect
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast, get_args
+
+import yaml
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from raysynth.errors import RecipeError
+from raysynth.expressions import Expression
+from raysynth.parts import check_options, explain, find, nearest, options_of, show
+from raysynth.schema import ROW_ID, Kind
+
+MAX_BYTES = 1_000_000
+MAX_NESTING = 30
+DEFAULT_GENERATOR = "autoregressive"
+FORMATS = {
+    "examples": r"examples://.+",
+    "parquet": r".+\.(parquet|pq)",
+    "csv": r".+\.(csv|tsv)(\.gz)?",
+    "jsonl": r".+\.(jsonl|ndjson)(\.gz)?",
+}
+
+# The models
+
+
+def _refuse(reason: str) -> PydanticCustomError:
+    return PydanticCustomError("recipe", "{reason}", {"reason": reason})
+
+
+def _parsable(text: str) -> str:
+    try:
+        Expression.parse(text, "expression")
+    except RecipeError as error:
+        raise _refuse(str(error).removeprefix("expression: ")) from None
+    return text
+
+
+def _without_credentials(url: str) -> str:
+    if re.match(r"[\w+.-]+://[^/]*@", url):
+        raise _refuse("must hold no user name or password; credentials come from the environment")
+    if not url.strip():
+        raise _refuse("must be a path or a URL")
+    return url
+
+
+def _condition(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        bounds = cast("Mapping[str, Any]", value)
+        right = set(bounds) <= {"min", "max", "over", "under"} and all(_is_scalar(bound) for bound in bounds.values())
+        if not bounds or not right or {"min", "over"} <= set(bounds) or {"max", "under"} <= set(bounds):
+            raise _refuse("a range takes min or over, and max or under")
+    elif isinstance(value, list):
+        if not value or not all(_is_scalar(item) for item in cast("list[Any]", value)):
+            raise _refuse("a set takes one or more values")
+    elif not _is_scalar(value):
+        raise _refuse("must be a value, a list of values, or a range such as {min: 1, under: 9}")
+    return value
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, bool | int | float | str)
+
+
+def _source(value: Any) -> Any:
+    """`examples://flights` or a mapping without `use` → a mapping with it, by the ending of the URL."""
+    named: dict[str, Any] = {"url": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
+    url = named.get("url")
+    if not isinstance(url, str) or "use" in named:
+        return named if named else value
+    for use, pattern in FORMATS.items():
+        if re.fullmatch(pattern, url, re.IGNORECASE):
+            return {"use": use, **named}
+    raise _refuse("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl)")
+
+
+def _part(value: Any, default: str | None = None) -> Any:
+    if isinstance(value, str):
+        return {"use": value}
+    if default is not None and isinstance(value, Mapping) and "use" not in value:
+        return {"use": default, **value}
+    return value
+
+
+Text = Annotated[str, AfterValidator(_parsable)]
+Url = Annotated[str, AfterValidator(_without_credentials)]
+UseGpu = Literal["auto", True, False]
+
+
+class Keys(BaseModel):
+    """The root of the models: frozen, strict about types, and without room for unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, validate_default=False)
+
+
+class Part(Keys):
+    """One part by its name on a shelf; whatever stands beside `use` is an option of its constructor."""
+
+    model_config = ConfigDict(json_schema_extra={"additionalProperties": True})
+
+    use: str = Field(pattern=r"^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$", description="Name of the file on the shelf.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the part; they may stand beside `use` as well.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _gather(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        given = cast("Mapping[str, Any]", value)
+        own = {key: item for key, item in given.items() if key in cls.model_fields}
+        beside = {key: item for key, item in given.items() if key not in cls.model_fields}
+        options = own.get("options", {})
+        if not isinstance(options, Mapping):
+            return given if not beside else own
+        if twice := sorted(set(beside) & set(options)):
+            raise _refuse(f"{', '.join(twice)}: given twice, beside `use` and in options")
+        return {**own, "options": {**options, **beside}}
+
+
+class SourcePart(Part):
+    """Where the real rows are."""
+
+    url: Url = Field(description="A path, glob or folder; or `s3://…`, `examples://…`.")
+
+
+class Prepare(Keys):
+    validation: float = Field(0.1, ge=0, lt=1, description="Share of the rows for calibration and early stopping.")
+    holdout: float = Field(0.2, ge=0, lt=1, description="Share of the rows that only evaluation sees.")
+    group_by: str | None = Field(None, description="Rows with one value of this column stay in one split.")
+    drop_duplicates: bool = Field(False, description="Keep one of equal rows: the lowest row id.")
+    max_bad_rows: float = Field(0.01, ge=0, le=1, description="Share of unreadable rows above which prepare refuses the data.")
+
+    @model_validator(mode="after")
+    def _leaves_rows_to_train_on(self) -> Self:
+        if self.validation + self.holdout >= 1:
+            raise _refuse(f"validation + holdout must be below 1 (got {self.validation} + {self.holdout})")
+        return self
+
+
+class ColumnSpec(Keys):
+    kind: Kind = Field(description="What the column is, instead of what is inferred.")
+
+
+class SchemaSpec(Keys):
+    columns: dict[str, ColumnSpec] = Field(default_factory=dict, description="Overrides by column; the rest is inferred.")
+
+
+class Train(Keys):
+    workers: int = Field(1, ge=1, description="Training workers (DDP).")
+    use_gpu: UseGpu = Field("auto", description="`auto`: if the cluster has one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="`auto`: bfloat16 where the device has it.")
+    max_epochs: int = Field(50, ge=1, description="The budget; early stopping may end sooner.")
+    max_train_seconds: float | None = Field(
+        None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
+    )
+
+
+class Generate(Keys):
+    rows: int = Field(100_000, ge=1, description="How many valid rows.")
+    rows_per_part: int | None = Field(None, ge=1, description="Rows of one Parquet file; null: about 128 MiB.")
+    workers: int = Field(2, ge=1, description="Sampling workers; they change no row.")
+    use_gpu: UseGpu = Field("auto", description="`auto`: if the cluster has one.")
+    cpu: Literal["avx2", "native"] = Field(
+        "avx2", description="`avx2`: the same bytes on every such CPU; `native`: all that it has."
+    )
+    max_attempts: int = Field(10_000, ge=1, description="Draws of one row until it obeys the rules.")
+    max_rule_violations: float = Field(
+        0.05, ge=0, le=1, description="Share of real rows breaking a rule above which it is refused."
+    )
+    where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
+        default_factory=dict,
+        description="Conditions that every row satisfies: a value, a list, or a range {min, max, over, under}.",
+    )
+
+
+class Recipe(Keys):
+    """One run: what to learn from, how, and what to make."""
+
+    name: str = Field(
+        "data", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="Name of the model; by default the file's."
+    )
+    seed: int = Field(7, ge=0, lt=2**63, description="The same seed gives the same rows.")
+    source: Annotated[SourcePart, BeforeValidator(_source, json_schema_input_type=str | SourcePart)] = Field(
+        description="The real rows: a URL, or {use, url, options}."
+    )
+    run: Url = Field("runs/data", description="The folder of the run: a path or store URL; by default runs/NAME.")
+    prepare: Prepare = Field(default_factory=Prepare, description="Reading, cleaning and splitting.")
+    derive: dict[str, Text] = Field(default_factory=dict, description="Columns computed by an expression, never learnt.")
+    schema_: SchemaSpec = Field(default_factory=SchemaSpec, alias="schema", description="What the columns are.")
+    codec: Annotated[Part | None, BeforeValidator(_part, json_schema_input_type=str | Part | None)] = Field(
+        None, description="Rows ↔ tensors; null: what the schema calls for."
+    )
+    generator: Annotated[Part, BeforeValidator(partial(_part, default=DEFAULT_GENERATOR), json_schema_input_type=str | Part)] = (
+        Field(default_factory=lambda: Part(use=DEFAULT_GENERATOR), description="The distribution that is learnt.")
+    )
+    train: Train = Field(default_factory=Train, description="Fitting the generator.")
+    rules: tuple[Text, ...] = Field((), description="Expressions that every row obeys; null passes.")
+    generate: Generate = Field(default_factory=Generate, description="Making rows.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _run_by_name(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "run" not in value and isinstance(value.get("name"), str):
+            return {**value, "run": f"runs/{value['name']}"}
+        return value
+
+    @model_validator(mode="after")
+    def _derives_in_order(self) -> Self:
+        names = list(self.derive)
+        for index, (name, text) in enumerate(self.derive.items()):
+            if name in ROW_ID:
+                raise _refuse(f"derive.{name}: this name is kept for row ids")
+            if later := sorted(Expression.parse(text, f"derive.{name}").columns & set(names[index:])):
+                raise _refuse(f"derive.{name}: reads {', '.join(later)}, which is not derived before it (got {text!r})")
+        return self
+
+    def defaults_view(self) -> dict[str, Any]:
+        """Every key with its value, the defaults of the parts' options included: what `raysynth plan` shows."""
+        view = self.model_dump(mode="json", by_alias=True)
+        for shelf, key, part in _parts(self):
+            defaults = {
+                name: item.default
+                for name, item in options_of(find(shelf, part.use)).items()
+                if name not in type(part).model_fields
+            }
+            view[key]["options"] = {
+                **{name: value for name, value in defaults.items() if value is not inspect.Parameter.empty},
+                **view[key]["options"],
+            }
+        return view
+
+
+# Loading
+
+
+def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """The file with `a.b=c` overrides (values are YAML) laid over it. RecipeError lists everything that is wrong, a line each.
+
+    Relative paths in it stay relative to the working directory. The parts are found and their options checked.
+    """
+    path = Path(path)
+    try:
+        size_bytes = path.stat().st_size
+        text = path.read_text(encoding="utf-8") if size_bytes <= MAX_BYTES else None
+    except FileNotFoundError:
+        raise RecipeError(f"{path}: no such recipe") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: cannot be read: {error}") from None
+    if text is None:
+        raise RecipeError(f"{path}: a recipe has at most {MAX_BYTES:,} bytes (got {size_bytes:,})")
+    raw = _read_yaml(text, str(path))
+    if not isinstance(raw, dict):
+        raise RecipeError(f"{path}: a recipe is a mapping of keys (got {show(raw)}). Keys: {', '.join(_keys(Recipe))}")
+    values = cast("dict[str, Any]", raw)
+    for override in overrides:
+        _override(values, override)
+    name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_")
+    return parse_recipe({"name": name, **values} if name else values)
+
+
+def parse_recipe(values: Mapping[str, Any]) -> Recipe:
+    """Plain values (of YAML or JSON) → the checked recipe. RecipeError lists everything that is wrong, a line each."""
+    try:
+        recipe = Recipe.model_validate_json(json.dumps(values, default=str))
+    except ValidationError as error:
+        raise RecipeError("\n".join(dict.fromkeys(_line(item) for item in error.errors(include_url=False)))) from None
+    problems: list[str] = []
+    for shelf, key, part in _parts(recipe):
+        problems += _part_problems(shelf, key, part)
+    if problems:
+        raise RecipeError("\n".join(problems))
+    return recipe
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The recipe's JSON Schema, for editors."""
+    schema = Recipe.model_json_schema(by_alias=True)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "raysynth recipe"}
+
+
+def _parts(recipe: Recipe) -> Iterator[tuple[str, str, Part]]:
+    yield "sources", "source", recipe.source
+    if recipe.codec is not None:
+        yield "codecs", "codec", recipe.codec
+    yield "generators", "generator", recipe.generator
+
+
+def _part_problems(shelf: str, key: str, part: Part) -> list[str]:
+    try:
+        cls = find(shelf, part.use)
+    except RecipeError as error:
+        return [f"{key}.use: {error}"]
+    url = {"url": part.url} if isinstance(part, SourcePart) and "url" in options_of(cls) else {}
+    try:
+        check_options(cls, {**part.options, **url}, key)
+    except RecipeError as error:
+        return str(error).split("\n")
+    return []
+
+
+def _line(error: ErrorDetails) -> str:
+    """One problem as `key: what (got value). What is allowed`."""
+    path = [item for item in error["loc"] if item != "[key]"]
+    key = "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in path).removeprefix(".")
+    if error["type"] == "extra_forbidden":
+        known = _keys(_model_at(path[:-1]))
+        return f"{key}: unknown key.{nearest(str(path[-1]), known)} Allowed: {', '.join(known)}"
+    reason = explain(error)
+    if error["type"] == "string_pattern_mismatch":
+        reason = "must be lower-case letters, digits, _ and -, and start with a letter or digit"
+    if error["type"] in ("missing", "recipe"):  # nothing was given; or the reason quotes what was
+        got = (
+            f" (got {show(error['input'])})"
+            if error["type"] == "recipe" and "(got" not in reason and "password" not in reason
+            else ""
+        )
+        return f"{key}: {reason}{got}" if key else reason
+    return f"{key or 'recipe'}: {reason} (got {show(error['input'])})"
+
+
+def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
+    model: type[BaseModel] = Recipe
+    inner: type[BaseModel] | None = None
+    for step in path:
+        if inner is not None:  # the step is a key of a mapping whose values are of this model
+            model, inner = inner, None
+            continue
+        field = next((item for name, item in model.model_fields.items() if (item.alias or name) == step), None)
+        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        if found is None:
+            break
+        model, inner = (found, None) if field is not None and found is field.annotation else (model, found)
+    return model
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+# YAML
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.2's plain scalars: NO, off and 12:30 are text, 1e-3 is a number, dates stay text. A key given twice is refused."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own attribute)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
+            if key_node.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key_node.value}' is given twice", key_node.start_mark)
+            seen.add(key_node.value)
+        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
+
+
+def _construct_integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
+    text = str(node.value).replace("_", "")
+    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
+
+
+def _construct_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
+    text = str(node.value).lower().replace("_", "")
+    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
+
+
+def _read_yaml(text: str, name: str) -> Any:
+    try:
+        depth = 0
+        for event in yaml.parse(text, Loader=_Loader):
+            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
+                line = event.start_mark.line + 1
+                raise RecipeError(
+                    f"{name}, line {line}: anchors (&) and aliases (*) are not allowed in a recipe. Write the value out"
+                )
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_NESTING:
+                raise RecipeError(f"{name}, line {event.start_mark.line + 1}: is nested deeper than {MAX_NESTING}")
+        loader = _Loader(text)
+        try:
+            return loader.get_single_data()
+        finally:
+            loader.dispose()
+    except (yaml.YAMLError, ValueError) as error:
+        raise RecipeError(f"{name}: is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    steps = key.strip().split(".")
+    if not equals or not all(steps):
+        raise RecipeError(f"--set {override}: must look like train.workers=4")
+    for depth, step in enumerate(steps[:-1]):
+        inner = values[step] if values.get(step) is not None else {}
+        if not isinstance(inner, dict):
+            here = ".".join(steps[: depth + 1])
+            raise RecipeError(f"--set {override}: {here} is {show(inner)} and has no keys. Set {here} as a whole")
+        values[step] = inner
+        values = cast("dict[str, Any]", inner)
+    values[steps[-1]] = _read_yaml(text, f"--set {key}")
+
+
+# The reference page
+
+
+def recipe_reference() -> str:
+    """docs/recipe.md: every key with its type, default and meaning, from the models."""
+    lines = [
+        "# The recipe",
+        "",
+        "One YAML file drives a run. Every key but `source` has a default; unknown keys are refused; `--set train.workers=4`",
+        "overrides one. This page is made from the models by `raysynth.recipe.recipe_reference()`.",
+        "",
+        *_table(Recipe, ""),
+    ]
+    for name, model in (
+        ("source", SourcePart),
+        ("codec, generator", Part),
+        ("prepare", Prepare),
+        ("schema.columns.COLUMN", ColumnSpec),
+        ("train", Train),
+        ("generate", Generate),
+    ):
+        lines += ["", f"## {name}", "", *_table(model, "" if "," in name else f"{name}.")]
+    return "\n".join([*lines, "", *_GRAMMAR, ""])
+
+
+_GRAMMAR = (
+    "## Expressions",
+    "",
+    '`derive` and `rules` share one grammar, Python\'s: columns (`` `in backquotes` `` or `col("…")` where a name is not a plain',
+    "word), numbers, texts, `True`, `False`, `None`, `+ - * / // % **`, comparisons and chains of them, `and`, `or`, `not`,",
+    "`in (…)`, `is None`, and the functions `abs min max round length lower upper year month day hour weekday isnull coalesce`.",
+    "Dates and times are compared with ISO text: `departed >= '2013-06-01'`. Weekday 0 is Monday. A division by zero and a number",
+    "out of range are null; a null makes a rule pass.",
+)
+
+
+def _table(model: type[BaseModel], prefix: str) -> list[str]:
+    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
+    properties = cast("dict[str, Any]", model.model_json_schema(by_alias=True)["properties"])
+    for key, facts in properties.items():
+        field = next(item for name, item in model.model_fields.items() if (item.alias or name) == key)
+        default = "required" if field.is_required() else f"`{json.dumps(_plain(field.get_default(call_default_factory=True)))}`"
+        lines.append(f"| `{prefix}{key}` | {_type_name(facts)} | {default} | {field.description} |")
+    return lines
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
+
+
+def _type_name(facts: Mapping[str, Any]) -> str:
+    if "anyOf" in facts:
+        return " or ".join(_type_name(item) for item in facts["anyOf"])
+    if "enum" in facts:
+        return ", ".join(f"`{json.dumps(item)}`".replace('"', "") for item in facts["enum"])
+    if "$ref" in facts:
+        return "mapping"
+    names = {
+        "object": "mapping",
+        "array": "list",
+        "string": "text",
+        "number": "number",
+        "integer": "integer",
+        "boolean": "true or false",
+    }
+    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {facts[bound]:g}" for bound, sign in bounds.items() if bound in facts and abs(facts[bound]) < 2**53]
+    return " ".join([names.get(str(facts.get("type")), str(facts.get("type"))), ", ".join(limits)]).strip()
