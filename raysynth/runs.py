@@ -176,6 +176,14 @@ class Folder:
         below = join(self.url, sub) + "/" if sub else self.url + "/"
         return [path for path in paths if path.startswith(below)]
 
+    def read(self, name: str) -> bytes:
+        return self.store.read(join(self.url, name))
+
+    def names(self, sub: str) -> list[str]:
+        """The objects at or below a sub folder, by their names there, sorted."""
+        below = join(self.url, sub) + "/"
+        return [stat.url.removeprefix(below) for stat in self.store.list(join(self.url, sub))]
+
     def read_json(self, name: str) -> Any:
         return json.loads(self.store.read(join(self.url, name)))
 

@@ -1,0 +1,29 @@
+"""A shuffle on Ray tasks: every item is cut into buckets, and every bucket is brought together in the items' order."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from raysynth.cluster.session import session
+
+
+def map_reduce(
+    items: Sequence[Any], cut: Callable[[Any], list[pa.Table]], bring: Callable[[int, list[pa.Table]], Any], *, buckets: int
+) -> list[Any]:
+    """`cut(item)` gives one table per bucket; `bring(bucket, tables)` gets those of one bucket. The results, by bucket.
+
+    Tables stay in Ray's object store (and spill to disk); the driver holds references only. A task that dies runs again.
+    """
+    with session() as ray:
+        mapped = ray.remote(num_cpus=1, max_retries=4, num_returns=buckets)(cut)
+        reduced = ray.remote(num_cpus=1, max_retries=4)(lambda bucket, *tables: bring(bucket, list(tables)))  # type: ignore[no-any-return]
+        pieces = [_as_list(mapped.remote(item), buckets) for item in items]
+        done = [reduced.remote(bucket, *[piece[bucket] for piece in pieces]) for bucket in range(buckets)]
+        del pieces
+        results: list[Any] = ray.get(done)
+        return results
+
+
+def _as_list(refs: Any, buckets: int) -> list[Any]:
+    return [refs] if buckets == 1 else list(refs)

@@ -1,0 +1,41 @@
+"""Makes the parts of a plan that are missing on a pool of workers, and commits the folder: any number of times, by any number of drivers."""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from raysynth.cluster.rows import map_items
+from raysynth.commits import Table, commit, missing, write_task
+from raysynth.progress import Progress
+from raysynth.runs import Folder, Plan
+
+FilesOf = Callable[[int], Iterable[Table]]
+"""A part's number → its files: (sub folder, table) or (sub folder, table, facts for the marker)."""
+
+
+def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stage: str, workers: int) -> dict[str, Any]:
+    """`make` is called once per worker. Returns the outcome."""
+    if (outcome := folder.outcome()) is not None:
+        return outcome
+    folder.write_plan(plan)
+    tasks = _cut(missing(folder, plan), workers)
+    with Progress(stage, plan.parts, "parts") as progress:
+        progress.at(plan.parts - sum(len(task) for task in tasks))
+        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), workers=workers):
+            progress.advance(len(tasks[position]))
+    return commit(folder, plan)
+
+
+class _Writer:
+    def __init__(self, folder: Folder, plan: Plan, files_of: FilesOf) -> None:
+        self.folder, self.plan, self.files_of = folder, plan, files_of
+
+    def __call__(self, parts: range) -> int:
+        write_task(self.folder, self.plan, parts, self.files_of)
+        return len(parts)
+
+
+def _cut(ranges: list[range], workers: int) -> list[range]:
+    """Ranges of at most 64 parts, and small enough that every worker gets several: losing one costs little."""
+    parts = sum(len(piece) for piece in ranges)
+    size = max(1, min(64, parts // (workers * 4)))
+    return [piece[start : start + size] for piece in ranges for start in range(0, len(piece), size)]

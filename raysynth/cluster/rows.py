@@ -1,0 +1,55 @@
+"""Runs one function over many items on Ray Data, a few in flight per worker; results come back as they end, or in the items' order."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import cloudpickle  # in flight only, as Ray itself does; nothing pickled is ever stored
+import pyarrow as pa
+
+from raysynth.cluster.session import session
+from raysynth.errors import RaysynthError
+
+Make = Callable[[], Callable[[Any], Any]]
+"""Called once on each worker (loads a model, say); what it returns is called once per item."""
+
+
+class _Worker:
+    """An actor of Ray Data's pool: rows of (index, item) → rows of (index, result). raysynth's own errors travel as results, since Ray
+    wraps what a worker raises in its own exceptions and loses the one that the user should read."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+        self.work: Callable[[Any], Any] | None = None
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        return {"index": batch["index"], "result": pa.array([self._done(item) for item in batch["item"]], pa.large_binary())}
+
+    def _done(self, item: bytes) -> bytes:
+        try:
+            if self.work is None:
+                self.work = self.make()
+            return cloudpickle.dumps((None, self.work(cloudpickle.loads(item))))  # noqa: S301
+        except RaysynthError as error:
+            return cloudpickle.dumps((error, None))
+
+
+def map_items(items: Sequence[Any], make: Make, *, workers: int) -> Iterator[tuple[int, Any]]:
+    """(position, result) as they end. raysynth's own errors are raised here as they were raised there."""
+    if not items:
+        return
+    with session() as ray:
+        blocks = [pa.table({"index": [index], "item": pa.array([cloudpickle.dumps(item)], pa.large_binary())}) for index, item in enumerate(items)]
+        pool = ray.data.ActorPoolStrategy(size=max(1, min(workers, len(items))))
+        data = ray.data.from_arrow(blocks)
+        done = data.map_batches(_Worker, fn_constructor_args=(make,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1)
+        for batch in done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
+            error, result = cloudpickle.loads(batch["result"][0].as_py())  # noqa: S301
+            if error is not None:
+                raise error
+            yield batch["index"][0].as_py(), result
+
+
+def map_ordered(items: Sequence[Any], make: Make, *, workers: int) -> list[Any]:
+    """The results in the order of the items."""
+    results = dict(map_items(items, make, workers=workers))
+    return [results[index] for index in range(len(items))]

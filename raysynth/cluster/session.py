@@ -1,0 +1,64 @@
+"""Connects to Ray: the cluster that RAY_ADDRESS names (a submitted job has one), or an embedded one; and pins what rows depend on."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+AVX2 = {
+    "ATEN_CPU_CAPABILITY": "avx2",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "MKL_CBWR": "AVX2",
+    "ARROW_USER_SIMD_LEVEL": "AVX2",
+}
+"""AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6)."""
+
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TRAIN_V2_ENABLED": "1"}
+S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
+
+
+def pin_cpu() -> None:
+    """To be called before torch, numpy or Arrow are first imported: they read these once."""
+    _only_known_features()
+    for name, value in {**AVX2, **ONE_THREAD, **QUIET, **S3_CHECKSUMS}.items():
+        os.environ.setdefault(name, value)
+
+
+@contextmanager
+def session() -> Iterator[Any]:
+    """A connected Ray; an embedded one ends with the block. Workers get the same pins as the driver."""
+    import ray
+
+    connected = ray.is_initialized()
+    if not connected:
+        pinned = {name: os.environ[name] for name in (*AVX2, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
+        local = "RAY_ADDRESS" not in os.environ
+        options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 1 << 30} if local else {}
+        ray.init(
+            address="local" if local else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+            runtime_env={"env_vars": pinned},
+            **options,
+        )
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = False
+    try:
+        yield ray
+    finally:
+        if not connected:
+            ray.shutdown()
+
+
+def _only_known_features() -> None:
+    """numpy warns of features that this CPU lacks: nothing is to be disabled where there is no AVX-512."""
+    try:
+        with open("/proc/cpuinfo") as lines:  # noqa: PTH123 (no Path yet: this runs before everything else)
+            wide = "avx512f" in lines.read()
+    except OSError:
+        wide = False
+    if not wide:
+        AVX2.pop("NPY_DISABLE_CPU_FEATURES", None)
