@@ -6,6 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -24,6 +25,7 @@ ROW_GROUP_ROWS = 131_072
 BOUND_CHARACTERS = 64  # a longer min or max is left out: a cut one would be no bound
 
 Table = tuple[str, pa.Table] | tuple[str, pa.Table | None, Mapping[str, Any]]  # sub folder, rows, what to note of the part
+Entry = tuple[int | None, PartFile, Mapping[str, Any]]  # the part's number, one of its files, what was noted of the part
 MANIFEST = pa.schema(
     [
         ("part", pa.int64()),
@@ -61,7 +63,8 @@ def write_task(folder: Folder, plan: Plan, parts: range, files_of: Callable[[int
         raise ValueError(f"parts {parts}: the plan has the parts 0 to {plan.parts - 1}")
     started_seconds = time.monotonic()
     marker = Marker(parts.start, parts.stop, tuple(_write_part(folder, part, files_of(part)) for part in parts))
-    put_content(folder.store, folder.system_url("markers", marker.name), canonical(marker.to_json()))
+    name, data = marker.named()
+    put_content(folder.store, folder.system_url("markers", name), data)
     rows = sum(file.rows for part in marker.parts for file in part.files)
     seconds = time.monotonic() - started_seconds
     log.info("%s: parts %d to %d, %d rows, %.1f s", folder.path, parts.start, parts.stop - 1, rows, seconds)
@@ -136,20 +139,7 @@ def commit(folder: Folder, plan: Plan) -> dict[str, Any]:
         raise StoppedError(
             f"{folder.path}: {len(absent)} of {plan.parts} parts are not made: {shown}. Run the same command again to make them"
         )
-    files = [
-        {
-            "part": part,
-            "sub": file.sub,
-            "name": file.name,
-            "rows": file.rows,
-            "bytes": file.bytes,
-            "sha256": file.sha256,
-            "extra": extra,
-        }
-        for part in range(plan.parts)
-        for extra in [canonical(parts[part].extra).decode()]
-        for file in parts[part].files
-    ]
+    files = ((part, file, extra) for part in range(plan.parts) for extra in [parts[part].extra] for file in parts[part].files)
     return _settle(folder, files, {"parts": plan.parts})
 
 
@@ -158,14 +148,14 @@ def commit_files(folder: Folder, names: Iterable[str]) -> dict[str, Any]:
     outcome = _finished(folder)
     if outcome is not None:
         return outcome
-    files: list[dict[str, Any]] = []
+    files: list[Entry] = []
     for path in sorted(set(names)):
         try:
             data = folder.store.read(join(folder.url, path))
         except FileNotFoundError:
             raise StoppedError(f"{folder.path}: {path} is not written. Run the same command again") from None
         sub, _, name = path.rpartition("/")
-        files.append({"part": None, "sub": sub, "name": name, "rows": 0, "bytes": len(data), "sha256": digest(data), "extra": "{}"})
+        files.append((None, PartFile(sub, name, 0, len(data), digest(data), {}), {}))
     return _settle(folder, files, {"parts": 0})
 
 
@@ -173,8 +163,11 @@ def _chosen(folder: Folder) -> dict[int, Part]:
     """Per part the making of the lowest hash; two hashes are logged, since they mean that the maker is not deterministic."""
     chosen: dict[int, Part] = {}
     for marker in folder.markers():
-        for part in marker.parts:
+        for made in marker.parts:
+            part = replace(made, files=tuple(replace(file, columns={}) for file in made.files))  # the manifest has no use for them
             other = chosen.setdefault(part.part, part)
+            if other == part:
+                continue
             if other.hash != part.hash:
                 message = f"{folder.path}: part {part.part} was made twice with different bytes; the lower hash is kept"
                 log.warning("%s", NondeterminismError(message))
@@ -193,15 +186,25 @@ def _finished(folder: Folder) -> dict[str, Any] | None:
     return outcome
 
 
-def _settle(folder: Folder, files: list[dict[str, Any]], facts: Mapping[str, Any]) -> dict[str, Any]:
-    data = parquet_bytes(pa.Table.from_pylist(files, schema=MANIFEST))
+def _manifest(files: Iterable[Entry]) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
+    for part, file, extra in files:
+        row = (part, file.sub, file.name, file.rows, file.bytes, file.sha256, canonical(extra).decode())
+        for column, value in zip(columns.values(), row, strict=True):
+            column.append(value)
+    return pa.table(columns, schema=MANIFEST)
+
+
+def _settle(folder: Folder, files: Iterable[Entry], facts: Mapping[str, Any]) -> dict[str, Any]:
+    manifest = _manifest(files)
+    data = parquet_bytes(manifest)
     name = f"manifest-{digest(data)[:HASH_CHARACTERS]}.parquet"
     put_content(folder.store, folder.system_url(name), data)
     made = {
         "committed": {"manifest": name, "sha256": digest(data)},
-        "rows": sum(file["rows"] for file in files),
-        "bytes": sum(file["bytes"] for file in files),
-        "files": len(files),
+        "rows": pc.sum(manifest["rows"]).as_py() or 0,
+        "bytes": pc.sum(manifest["bytes"]).as_py() or 0,
+        "files": manifest.num_rows,
         **facts,
     }
     folder.store.put(folder.system_url("outcome.json"), canonical(made))

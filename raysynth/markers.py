@@ -74,6 +74,7 @@ class Marker:
         )
         return Marker(marker["first"], marker["stop"], parts)
 
-    @property
-    def name(self) -> str:
-        return f"{self.first:09d}-{self.stop:09d}-{digest(canonical(self.to_json()))[:HASH_CHARACTERS]}.json"
+    def named(self) -> tuple[str, bytes]:
+        """The file name, which bears the hash of the content, and the content."""
+        data = canonical(self.to_json())
+        return f"{self.first:09d}-{self.stop:09d}-{digest(data)[:HASH_CHARACTERS]}.json", data

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, cast
@@ -18,6 +18,7 @@ log = logging.getLogger("raysynth.runs")
 
 SYSTEM = "_raysynth"  # the one sub folder that holds no data; readers of Parquet folders skip names that start with _
 POINTER_ATTEMPTS = 5
+READERS = 8
 
 
 def folder_id(facts: Mapping[str, Any]) -> str:
@@ -116,21 +117,19 @@ class Folder:
         names = [stat.url.rsplit("/", 1)[1].split("-") for stat in self.store.list(self.system_url("markers"))]
         return [range(int(name[0]), int(name[1])) for name in names if len(name) == 3]
 
-    def markers(self) -> list[Marker]:
-        """Every marker, read and compared with its name. CorruptRunError names one that does not match."""
+    def markers(self) -> Iterator[Marker]:
+        """Every marker, read some at a time and compared with its name. CorruptRunError names one that does not match."""
         urls = [stat.url for stat in self.store.list(self.system_url("markers"))]
-        with ThreadPoolExecutor(8) as pool:
-            return list(pool.map(self._marker, urls))
+        with ThreadPoolExecutor(READERS) as pool:
+            for start in range(0, len(urls), 8 * READERS):  # few in memory at once: a run may have a million parts
+                yield from pool.map(self._marker, urls[start : start + 8 * READERS])
 
     def _marker(self, url: str) -> Marker:
         name = url.rsplit("/", 1)[1]
-        try:
-            marker = Marker.from_json(json.loads(self.store.read(url)))
-        except (ValueError, KeyError, TypeError) as error:
-            raise CorruptRunError(f"{self.path}: marker {name} is broken. Delete it and run the same command again") from error
-        if marker.name != name:
+        data = self.store.read(url)
+        if not name.endswith(f"-{digest(data)[:HASH_CHARACTERS]}.json"):
             raise CorruptRunError(f"{self.path}: marker {name} does not match its hash. Delete it and run the same command again")
-        return marker
+        return Marker.from_json(json.loads(data))
 
     def outcome(self) -> dict[str, Any] | None:
         """{committed: {manifest, sha256}, parts, rows, bytes}, {abandoned: true}, or None: not finished."""

@@ -127,7 +127,7 @@ def test_the_marker_holds_bounds_and_rejects() -> None:
     marker = write_task(folder, PLAN, range(2, 4), tables)
     assert marker.parts[1].files[0].columns == {"row": [30, 39], "name": ["n0", "n2"]}
     assert marker.parts[1].extra == {"rejects": {"row > 0": 3}}
-    assert folder.markers() == [marker]
+    assert list(folder.markers()) == [marker]
 
 
 def test_a_part_may_have_several_files_or_none() -> None:
