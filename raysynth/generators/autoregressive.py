@@ -1,0 +1,205 @@
+"""Fields → a network that draws one field after another, each given those before it, and so conditions on any subset of them.
+
+The family of TabularARGN (arXiv 2501.12012) and MADE (arXiv 1502.03509): every field has an embedding and a small residual network
+that reads the embeddings of the fields before it. Training orders put a random subset of the columns first and keep the
+rest in the order of sampling (narrow fields first), which are exactly the orders that `where` can ask for.
+
+Shapes: B rows, F fields, K embedded width of all fields, H hidden width, S size of a field, U distinct prefixes, T target fields.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raysynth.draws import Draws
+from raysynth.generators.base import TensorBatch, Trained
+from raysynth.layout import Batch, Fields, FieldsGiven, Given, Layout
+
+CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
+MAX_SHARED_KEYS = 1 << 20
+
+
+class Autoregressive(Trained):
+    """`hidden`: width of each field's network; `embedding`: widest embedding; `dropout` on hidden units, while training."""
+
+    accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
+    kernel_rows = 16_384
+
+    def __init__(self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.1, orders: int = 2) -> None:
+        super().__init__()
+        self.sizes, self.dropout, self.orders = layout.sizes, dropout, orders
+        self.columns = [field.column for field in layout.fields]
+        self.widths = [min(embedding, max(2, round(1.6 * size**0.56))) for size in self.sizes]
+        self.order = self._canonical_order()
+        fields, width = len(self.sizes), sum(self.widths)
+        self.embeddings = nn.ParameterList(nn.Parameter(_smooth(size, w)) for size, w in zip(self.sizes, self.widths, strict=True))
+        self.read = nn.Parameter(torch.randn(width, fields, hidden) / max(width, 1) ** 0.5)
+        self.read_bias = nn.Parameter(torch.zeros(fields, hidden))
+        self.turn = nn.Parameter(torch.randn(fields, hidden, hidden) * (2 / hidden) ** 0.5)
+        self.turn_bias = nn.Parameter(torch.zeros(fields, hidden))
+        self.heads = nn.ParameterList(nn.Parameter(torch.randn(hidden, size) * 0.5 / hidden**0.5) for size in self.sizes)
+        self.head_biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in self.sizes)
+        self._bounds = np.concatenate([[0], np.cumsum(self.widths)]).astype(int).tolist()
+        self._source_K = torch.repeat_interleave(torch.arange(fields), torch.tensor(self.widths, dtype=torch.long))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"model": list(self.parameters())}
+
+    # --- training ------------------------------------------------------------------------------------------------------------
+
+    def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
+        """Mean over rows of the summed negative log-likelihoods of the fields (nats), each group of rows in an order of its own."""
+        codes_BF = batch["codes"].long()
+        noise = torch.Generator(codes_BF.device)
+        noise.manual_seed(int(draws.words("dropout")[0] >> np.uint64(1)))
+        picks = draws.uniform("order", len(self.sizes) + 2)[: self.orders]
+        groups = [group for group in codes_BF.tensor_split(len(picks)) if len(group)]
+        losses = [self._loss_in_order(group, self._training_order(pick), noise) for group, pick in zip(groups, picks, strict=False)]
+        return torch.stack(losses).sum() / len(codes_BF)
+
+    def _loss_in_order(self, codes_BF: Tensor, order: list[int], noise: torch.Generator) -> Tensor:
+        rank_F = torch.empty(len(order), dtype=torch.long)
+        rank_F[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
+        before_KF = (rank_F[self._source_K][:, None] < rank_F[None, :]).to(self.read)
+        x_BK = torch.cat([table[codes_BF[:, i]] for i, table in enumerate(self.embeddings)], dim=1)
+        read = (self.read * before_KF[:, :, None]).flatten(1)
+        z_BFH = functional.relu((x_BK @ read).unflatten(1, self.read_bias.shape) + self.read_bias)
+        z_FBH = self._drop(z_BFH.transpose(0, 1), noise)
+        z_FBH = z_FBH + self._drop(functional.relu(torch.baddbmm(self.turn_bias[:, None], z_FBH, self.turn)), noise)
+        losses = [
+            functional.cross_entropy(torch.addmm(bias, z_BH, head), codes_BF[:, i], reduction="sum")
+            for i, (z_BH, head, bias) in enumerate(zip(z_FBH.unbind(0), self.heads, self.head_biases, strict=True))
+            if self.sizes[i] > 1
+        ]
+        return torch.stack(losses).sum() if losses else x_BK.sum() * 0
+
+    def _drop(self, z: Tensor, noise: torch.Generator) -> Tensor:
+        if not self.training or self.dropout == 0:
+            return z
+        keep = torch.empty_like(z).bernoulli_(1 - self.dropout, generator=noise)
+        return z * keep / (1 - self.dropout)
+
+    def _training_order(self, uniform: NDArray[np.float64]) -> list[int]:
+        """Half of the orders are the plain one; the others put a random subset of the columns first, small ones as often as big."""
+        if uniform[0] < 0.5:
+            return self.order
+        share = uniform[1] ** 2
+        chosen = {column for i, column in enumerate(self.columns) if uniform[2 + self.columns.index(column)] < share or i < 0}
+        return self._order_with_first({i for i, column in enumerate(self.columns) if column in chosen})
+
+    def _canonical_order(self) -> list[int]:
+        """Narrow columns first, so that many rows share a prefix; the fields of one column stay together."""
+        widest = dict.fromkeys(self.columns, 0)
+        for column, size in zip(self.columns, self.sizes, strict=True):
+            widest[column] = max(widest[column], size)
+        return sorted(range(len(self.sizes)), key=lambda i: (widest[self.columns[i]], self.columns.index(self.columns[i]), i))
+
+    def _order_with_first(self, first: set[int]) -> list[int]:
+        return [i for i in self.order if i in first] + [i for i in self.order if i not in first]
+
+    # --- sampling ------------------------------------------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def sample(self, draws: Draws, given: Given | None) -> Batch:
+        """Restricted columns first, renormalised on their masks; a row is accepted with the product of the masses after the first."""
+        masks = dict(given.masks) if isinstance(given, FieldsGiven) else {}
+        first = {i for i, column in enumerate(self.columns) if column in {self.columns[j] for j in masks}}
+        device = self.read.device
+        codes_FB = np.zeros((len(self.sizes), len(draws)), dtype=np.int32)
+        prefixes = Prefixes(len(draws))
+        mass_B: NDArray[np.float64] | None = None
+        done: list[int] = []
+        for i in self._order_with_first(first):
+            if self.sizes[i] > 1:
+                mask = None if i not in masks else torch.from_numpy(masks[i]).to(device)
+                totals_U, code_B = self._draw_field(i, done, codes_FB, prefixes, mask, draws)
+                if mask is not None:
+                    mass_B = np.ones(len(draws)) if mass_B is None else mass_B * totals_U[prefixes.of_row]
+                codes_FB[i] = code_B
+                prefixes.extend(code_B, self.sizes[i])
+            done.append(i)
+        accepted = None if mass_B is None else draws.uniform("accept") < mass_B
+        return Batch({"codes": np.ascontiguousarray(codes_FB.T)}, accepted)
+
+    def _draw_field(
+        self, i: int, done: list[int], codes_FB: NDArray[np.int32], prefixes: "Prefixes", mask: Tensor | None, draws: Draws
+    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        uniform = torch.from_numpy(draws.uniform(f"field-{i}").astype(np.float32)).to(self.read.device)
+        totals: list[Tensor] = []
+        cumulated: list[Tensor] = []
+        codes_FU = torch.from_numpy(codes_FB[:, prefixes.padded_rows]).to(self.read.device)
+        weights = self._weights(i, done)
+        for codes_FC in codes_FU.split(CHUNK_ROWS, dim=1):
+            p_CS = torch.softmax(self._logits(i, done, codes_FC, weights), dim=1)
+            if mask is not None:
+                p_CS = p_CS * mask
+            cdf_CS = torch.cumsum(p_CS, dim=1)
+            cumulated.append(cdf_CS)
+            totals.append(cdf_CS[:, -1])
+        cdf_US = torch.cat(cumulated)
+        total_U = torch.cat(totals)
+        if prefixes.shared:
+            of_row = torch.from_numpy(prefixes.of_row).to(cdf_US.device)
+            cdf_BS, total_B = cdf_US[of_row], total_U[of_row]
+        else:
+            cdf_BS, total_B = cdf_US[: len(draws)], total_U[: len(draws)]
+        below_B = torch.minimum(uniform * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
+        code_B = torch.searchsorted(cdf_BS.contiguous(), below_B[:, None], right=True)[:, 0]
+        code_B = code_B.clamp(max=self.sizes[i] - 1)
+        return total_U.cpu().numpy().astype(np.float64), code_B.cpu().numpy()
+
+    def _weights(self, i: int, done: list[int]) -> Tensor:
+        """(K of the fields before, H): what field i reads, in the order of `done`."""
+        known = [self.read[self._bounds[j] : self._bounds[j + 1], i] for j in done]
+        return torch.cat(known) if known else self.read[:0, i]
+
+    def _logits(self, i: int, done: list[int], codes_FC: Tensor, weights: Tensor) -> Tensor:
+        if done:
+            x_CK = torch.cat([self.embeddings[j][codes_FC[j]] for j in done], dim=1)
+            z_CH = torch.addmm(self.read_bias[i], x_CK, weights).relu_()
+        else:
+            z_CH = self.read_bias[i].relu().expand(codes_FC.shape[1], -1)
+        z_CH = z_CH + torch.addmm(self.turn_bias[i], z_CH, self.turn[i]).relu_()
+        return torch.addmm(self.head_biases[i], z_CH, self.heads[i])
+
+
+class Prefixes:
+    """The distinct prefixes of the rows drawn so far, each evaluated once while they are few."""
+
+    def __init__(self, rows: int) -> None:
+        self.shared = True
+        self.of_row = np.zeros(rows, dtype=np.int64)
+        self.padded_rows = np.zeros(CHUNK_ROWS, dtype=np.int64)
+
+    def extend(self, codes_B: NDArray[np.int64], size: int) -> None:
+        """One more field: (rows,) its codes."""
+        rows = len(self.of_row)
+        if not self.shared:
+            return
+        keys = self.of_row * size + codes_B
+        span = (int(self.of_row.max(initial=0)) + 1) * size
+        if span <= MAX_SHARED_KEYS:
+            row_of_key = np.full(span, -1, dtype=np.int64)
+            row_of_key[keys] = np.arange(rows)
+            known = np.flatnonzero(row_of_key >= 0)
+            if len(known) <= 0.7 * rows:
+                rank = np.cumsum(row_of_key >= 0) - 1
+                self.of_row, self.padded_rows = rank[keys], _padded(row_of_key[known])
+                return
+        self.shared = False
+        self.of_row, self.padded_rows = np.arange(rows), _padded(np.arange(rows))
+
+
+def _padded(rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([rows, np.zeros(-len(rows) % CHUNK_ROWS, dtype=np.int64)])
+
+
+def _smooth(size: int, width: int) -> Tensor:
+    """(size, width): half of it waves over the codes, whose order mostly means something, half noise."""
+    place = torch.arange(size)[:, None] / max(size - 1, 1)
+    waves = torch.cos(torch.pi * place * torch.arange(1, width + 1)[None, :])
+    return 0.5 * waves + 0.5 * torch.randn(size, width)

@@ -1,0 +1,239 @@
+"""A Trained generator and batches of encoded rows → fitted weights: optimizers, schedule, averaged weights, early stopping, resume.
+
+Nothing here knows of Ray: cluster/fit.py feeds the same Trainer that `fit` feeds from memory. Given the same batches in the same
+order, two trainers make the same bits, and one that was saved and loaded goes on as if it had never stopped.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysynth.draws import Draws, word
+from raysynth.generators.base import TensorBatch, Trained
+from raysynth.layout import Arrays, Batch, Facts
+
+
+@dataclass(frozen=True)
+class EpochReport:
+    """Losses are means per row. `best`: no epoch had a lower validation loss; `done`: training need not go on."""
+
+    epoch: int
+    train_loss: float
+    validation_loss: float
+    best: bool
+    done: bool
+
+
+class TurnLoss(nn.Module):
+    """The module whose forward is the loss of one turn, so that DistributedDataParallel can wrap it."""
+
+    def __init__(self, generator: Trained) -> None:
+        super().__init__()
+        self.generator = generator
+
+    def forward(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
+        return self.generator.loss(batch, turn, draws)
+
+
+def initialise(make: Callable[[], Trained], seed: int) -> Trained:
+    """The generator that `make` builds, its first weights a function of the seed alone; torch's own state is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(word(seed, "weights") >> np.uint64(1)))
+        return make()
+
+
+class Trainer:
+    """`wrap` makes the module that computes the loss (DistributedDataParallel); ranks differ in `rank`, which only keys the noise."""
+
+    def __init__(
+        self,
+        generator: Trained,
+        *,
+        seed: int,
+        max_epochs: int,
+        steps_per_epoch: int,
+        learning_rate: float = 2e-3,
+        weight_decay: float = 1e-2,
+        warmup_steps: int = 50,
+        average_decay: float = 0.995,
+        patience: int = 5,
+        max_norm: float = 5.0,
+        rank: int = 0,
+        wrap: Callable[[nn.Module], nn.Module] | None = None,
+    ) -> None:
+        self.generator, self.seed, self.rank = generator, seed, rank
+        self.max_epochs, self.total_steps = max_epochs, max(1, max_epochs * steps_per_epoch)
+        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.average_decay, self.patience, self.max_norm = average_decay, patience, max_norm
+        module: nn.Module = TurnLoss(generator)
+        self.module = wrap(module) if wrap else module
+        self.players = generator.players()
+        self.optimizers = {
+            turn: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+            for turn, parameters in self.players.items()
+        }
+        self.average = {name: value.detach().clone() for name, value in generator.state_dict().items()}
+        self.best_weights = {name: value.clone() for name, value in self.average.items()}
+        self.cursor = Cursor()
+
+    def step(self, batch: Batch, epoch: int, step: int) -> float:
+        """One round of turns on the batch → the mean of their losses. `step` counts within the epoch."""
+        self.generator.train()
+        device = next(self.generator.parameters()).device
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.arrays.items()}
+        losses = [self._take_turn(tensors, batch.rows, turn, number) for number, turn in enumerate(self.generator.turns)]
+        self._average()
+        loss = sum(losses) / len(losses)
+        self.cursor.epoch, self.cursor.step = epoch, step + 1
+        self.cursor.steps += 1
+        self.cursor.loss_sum += loss
+        self.cursor.loss_count += 1
+        return loss
+
+    def end_epoch(self, validation: Iterable[Batch]) -> EpochReport:
+        """Judge the averaged weights on the validation rows and remember them where they are the best so far."""
+        cursor = self.cursor
+        loss = self._validation_loss(validation)
+        train_loss = cursor.loss_sum / max(cursor.loss_count, 1)
+        judged = loss if math.isfinite(loss) else train_loss  # no validation rows: the train loss has to do
+        best = judged < cursor.best_loss
+        if best:
+            cursor.best_loss, cursor.best_epoch = judged, cursor.epoch
+            self.best_weights = {name: value.clone() for name, value in self.average.items()}
+        epoch = cursor.epoch
+        done = epoch + 1 >= self.max_epochs or epoch - cursor.best_epoch >= self.patience
+        cursor.epoch, cursor.step, cursor.loss_sum, cursor.loss_count = epoch + 1, 0, 0.0, 0
+        return EpochReport(epoch, train_loss, loss, best, done)
+
+    def best(self) -> Arrays:
+        """The averaged weights of the best epoch: what is published."""
+        return _arrays(self.best_weights)
+
+    def state(self) -> tuple[Arrays, Facts]:
+        """All that a bit-exact resume needs."""
+        arrays = {f"weights.{name}": array for name, array in _arrays(self.generator.state_dict()).items()}
+        arrays |= {f"average.{name}": array for name, array in _arrays(self.average).items()}
+        arrays |= {f"best.{name}": array for name, array in _arrays(self.best_weights).items()}
+        for turn, optimizer in self.optimizers.items():
+            for number, parameter in enumerate(self.players[turn]):
+                for name, value in cast("dict[str, Tensor]", optimizer.state.get(parameter, {})).items():
+                    arrays[f"optimizer.{turn}.{number}.{name}"] = value.detach().cpu().numpy().copy()
+        return arrays, asdict(self.cursor)
+
+    def load(self, arrays: Arrays, facts: Facts) -> None:
+        """Become the trainer whose state this is; it must have been made with the same arguments."""
+        device = next(self.generator.parameters()).device
+        parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "best": {}, "optimizer": {}}
+        for name, array in arrays.items():
+            part, rest = name.split(".", 1)
+            parts[part][rest] = torch.from_numpy(array.copy()).to(device)
+        self.generator.load_state_dict(parts["weights"])
+        self.average, self.best_weights = parts["average"], parts["best"]
+        for turn, optimizer in self.optimizers.items():
+            self._load_optimizer(turn, optimizer, parts["optimizer"])
+        self.cursor = Cursor(**facts)
+
+    def _load_optimizer(self, turn: str, optimizer: torch.optim.Optimizer, values: dict[str, Tensor]) -> None:
+        for number, parameter in enumerate(self.players[turn]):
+            prefix = f"{turn}.{number}."
+            found = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
+            if found:
+                found["step"] = found["step"].cpu()
+                optimizer.state[parameter] = found
+
+    def _take_turn(self, tensors: TensorBatch, rows: int, turn: str, number: int) -> float:
+        purpose = f"train/{self.rank}/{turn}-{number}/step-{self.cursor.steps}"
+        optimizer = self.optimizers[turn]
+        for group in optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        optimizer.zero_grad(set_to_none=True)
+        loss = cast(Tensor, self.module(tensors, turn, Draws.range(self.seed, purpose, 0, rows)))
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.players[turn], self.max_norm)
+        optimizer.step()
+        return float(loss.detach())
+
+    def _learning_rate(self) -> float:
+        """Linear warm-up, then half a cosine down to a hundredth at the end of the budget."""
+        steps = self.cursor.steps
+        warm = min(1.0, (steps + 1) / self.warmup_steps)
+        return self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, steps / self.total_steps))))
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        decay = min(self.average_decay, (1 + self.cursor.steps) / (10 + self.cursor.steps))
+        for name, value in self.generator.state_dict().items():
+            if value.is_floating_point():
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    @torch.no_grad()
+    def _validation_loss(self, validation: Iterable[Batch]) -> float:
+        """Mean per row over the turns, weighted by rows; NaN where there are no rows."""
+        weights = {name: value.clone() for name, value in self.generator.state_dict().items()}
+        self.generator.load_state_dict(self.average)
+        self.generator.eval()
+        device = next(self.generator.parameters()).device
+        total, rows = 0.0, 0
+        for number, batch in enumerate(validation):
+            tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.arrays.items()}
+            draws = Draws.range(self.seed, f"validation/{number}", 0, batch.rows)
+            losses = [float(self.generator.loss(tensors, turn, draws)) for turn in self.generator.turns]
+            total, rows = total + sum(losses) / len(losses) * batch.rows, rows + batch.rows
+        self.generator.load_state_dict(weights)
+        return total / rows if rows else math.nan
+
+
+@dataclass
+class Cursor:
+    """Where training stands: the next step of the epoch, and what early stopping has seen."""
+
+    epoch: int = 0
+    step: int = 0
+    steps: int = 0
+    loss_sum: float = 0.0
+    loss_count: int = 0
+    best_loss: float = math.inf
+    best_epoch: int = 0
+
+
+def fit(
+    generator: Trained,
+    train: Batch,
+    validation: Batch,
+    *,
+    seed: int,
+    max_epochs: int,
+    batch_rows: int = 512,
+    report: Callable[[EpochReport], None] | None = None,
+    **options: Any,
+) -> list[EpochReport]:
+    """Train on rows held in memory, and leave the generator with its best weights; `options` go to Trainer."""
+    steps = max(1, train.rows // batch_rows)
+    trainer = Trainer(generator, seed=seed, max_epochs=max_epochs, steps_per_epoch=steps, **options)
+    reports: list[EpochReport] = []
+    for epoch in range(max_epochs):
+        order = np.argsort(Draws.range(seed, f"shuffle/{epoch}", 0, train.rows).words("row"), kind="stable")
+        for step in range(steps):
+            trainer.step(train.take(order[step * batch_rows : (step + 1) * batch_rows]), epoch, step)
+        reports.append(trainer.end_epoch(_pieces(validation, 8192)))
+        if report:
+            report(reports[-1])
+        if reports[-1].done:
+            break
+    generator.load(trainer.best(), {})
+    return reports
+
+
+def _pieces(batch: Batch, rows: int) -> Iterable[Batch]:
+    return (batch.take(slice(start, start + rows)) for start in range(0, batch.rows, rows))
+
+
+def _arrays(tensors: dict[str, Any]) -> Arrays:
+    return {name: cast(Tensor, value).detach().cpu().numpy().copy() for name, value in tensors.items()}

@@ -1,0 +1,65 @@
+"""The trainer: the same seed gives the same weights, a saved one goes on bit for bit, and it stops when validation stops falling."""
+
+import numpy as np
+import torch
+
+from raysynth.draws import Draws
+from raysynth.generators.autoregressive import Autoregressive
+from raysynth.layout import Batch, Field, Fields
+from raysynth.training import EpochReport, Trainer, fit, initialise
+
+LAYOUT = Fields((Field("a", "a", 4), Field("b", "b", 6)))
+CODES = Draws.range(0, "data", 0, 64).uniform("codes", 2)
+BATCH = Batch({"codes": (CODES * [4, 6]).astype(np.int32)})
+
+
+def make() -> Trainer:
+    generator = initialise(lambda: Autoregressive(LAYOUT, hidden=8), 3)
+    return Trainer(generator, seed=4, max_epochs=6, steps_per_epoch=3)
+
+
+def run(trainer: Trainer, epochs: range) -> list[EpochReport]:
+    reports: list[EpochReport] = []
+    for epoch in epochs:
+        for step in range(3):
+            trainer.step(BATCH.take(slice(step * 16, step * 16 + 16)), epoch, step)
+        reports.append(trainer.end_epoch([BATCH]))
+    return reports
+
+
+def test_a_resumed_trainer_goes_on_bit_for_bit() -> None:
+    whole, first, second = make(), make(), make()
+    expected = run(whole, range(4))
+    run(first, range(2))
+    first.step(BATCH.take(slice(0, 16)), 2, 0)
+    second.load(*first.state())
+    assert (second.cursor.epoch, second.cursor.step) == (2, 1)
+    for step in (1, 2):
+        second.step(BATCH.take(slice(step * 16, step * 16 + 16)), 2, step)
+    reports = [second.end_epoch([BATCH]), *run(second, range(3, 4))]
+    assert reports == expected[2:]
+    for name, array in whole.state()[0].items():
+        assert np.array_equal(array, second.state()[0][name]), name
+
+
+def test_the_first_weights_depend_on_the_seed_alone() -> None:
+    before = torch.random.get_rng_state()
+    one, two = make().generator.state()[0], make().generator.state()[0]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_training_stops_when_validation_no_longer_improves() -> None:
+    generator = initialise(lambda: Autoregressive(LAYOUT, hidden=8), 3)
+    other = Batch({"codes": BATCH["codes"][::-1].copy() * [[0, 1]]})
+    reports = fit(generator, BATCH, other, seed=1, max_epochs=60, batch_rows=16, patience=2, learning_rate=0.05)
+    assert reports[-1].done
+    best = max(report.epoch for report in reports if report.best)
+    assert len(reports) == 60 or len(reports) == best + 3
+
+
+def test_without_validation_rows_the_train_loss_decides() -> None:
+    trainer = make()
+    run(trainer, range(1))
+    trainer.step(BATCH, 1, 0)
+    assert trainer.end_epoch([]).best
