@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import pyarrow as pa
@@ -22,7 +22,7 @@ from raysynth.schema import Schema
 MAX_CHARACTERS = 2000
 MAX_DEPTH = 40
 
-Value = Any  # pa.Array of one value per row, or pa.Scalar: Arrow's stubs type neither's kernels alike
+Value: TypeAlias = Any  # pa.Array of one value per row, or pa.Scalar: Arrow's stubs type neither's kernels alike
 
 _ARITHMETIC: dict[type[ast.operator], tuple[str, Callable[[Any, Any], Any]]] = {
     ast.Add: ("+", np.add),
@@ -115,11 +115,11 @@ class Expression:
             raise RecipeError(f"{self.key}: {refused} (got {self.text!r})") from None
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as error:
             raise RecipeError(f"{self.key}: cannot be computed: {error} (got {self.text!r})") from None
-        return pa.repeat(value, table.num_rows) if isinstance(value, pa.Scalar) else value
+        return _repeated(value, table.num_rows) if isinstance(value, pa.Scalar) else value
 
     def holds(self, table: pa.Table) -> NDArray[np.bool_]:
         """(rows,) True where the expression is true or null. RecipeError if it is not a condition."""
-        value = self.evaluate(table)
+        value: Any = self.evaluate(table)
         if not pa.types.is_boolean(value.type) and not pa.types.is_null(value.type):
             raise RecipeError(f"{self.key}: must be true or false for each row (got {self.text!r}, of type {value.type})")
         filled = pc.fill_null(value.cast(pa.bool_()), True)
@@ -264,6 +264,10 @@ def _is_small_integer(node: ast.expr) -> bool:
 # Computing
 
 
+def _repeated(value: Any, rows: int) -> Any:
+    return pa.repeat(value, rows)
+
+
 def _value(node: ast.expr, table: pa.Table) -> Value:
     match node:
         case ast.Name():
@@ -345,7 +349,7 @@ def _calculated(operation: type[ast.operator], left: Value, right: Value) -> Val
     word, compute = _ARITHMETIC[operation]
     left, right = _number(left, word), _number(right, word)
     if isinstance(left, pa.Scalar) and isinstance(right, pa.Scalar):
-        return _calculated(operation, pa.repeat(left, 1), right)[0]
+        return _calculated(operation, _repeated(left, 1), right)[0]
     whole = pa.types.is_integer(left.type) and pa.types.is_integer(right.type) and operation not in (ast.Div, ast.Pow)
     a, a_known = _dense(left, whole)
     b, b_known = _dense(right, whole)

@@ -9,7 +9,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 from re import fullmatch, match
-from typing import Any, cast, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -117,9 +117,9 @@ def nearest(name: str, known: list[str]) -> str:
 def _typed(annotation: Any, value: Any) -> Any:
     config = ConfigDict(strict=True, allow_inf_nan=False)
     try:
-        adapter = cast("TypeAdapter[Any]", TypeAdapter(annotation, config=config))
+        adapter: TypeAdapter[Any] = TypeAdapter(annotation, config=config)
     except PydanticUserError:  # a dataclass or a model brings its own configuration
-        adapter = cast("TypeAdapter[Any]", TypeAdapter(annotation))
+        adapter = TypeAdapter(annotation)
     return adapter.validate_json(json.dumps(value, default=str), strict=True)  # JSON: in it a list may become a tuple or a set
 
 

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
-import yaml
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
 
@@ -16,9 +15,9 @@ from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.parts import check_options, explain, find, nearest, options_of, show
 from raysynth.schema import ROW_ID, Kind
+from raysynth.yaml_text import lay_over, read_yaml
 
 MAX_BYTES = 1_000_000
-MAX_NESTING = 30
 DEFAULT_GENERATOR = "autoregressive"
 FORMATS = {
     "examples": r"examples://.+",
@@ -88,6 +87,10 @@ def _part(value: Any, default: str | None = None) -> Any:
     return value
 
 
+def _fixed(value: Any) -> Any:
+    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
+
+
 Text = Annotated[str, AfterValidator(_parsable)]
 Url = Annotated[str, AfterValidator(_without_credentials)]
 UseGpu = Literal["auto", True, False]
@@ -130,11 +133,13 @@ class SourcePart(Part):
 
 
 class Prepare(Keys):
-    validation: float = Field(0.1, ge=0, lt=1, description="Share of the rows for calibration and early stopping.")
-    holdout: float = Field(0.2, ge=0, lt=1, description="Share of the rows that only evaluation sees.")
-    group_by: str | None = Field(None, description="Rows with one value of this column stay in one split.")
-    drop_duplicates: bool = Field(False, description="Keep one of equal rows: the lowest row id.")
-    max_bad_rows: float = Field(0.01, ge=0, le=1, description="Share of unreadable rows above which prepare refuses the data.")
+    validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the rows for calibration and early stopping.")
+    holdout: float = Field(default=0.2, ge=0, lt=1, description="Share of the rows that only evaluation sees.")
+    group_by: str | None = Field(default=None, description="Rows with one value of this column stay in one split.")
+    drop_duplicates: bool = Field(default=False, description="Keep one of equal rows: the lowest row id.")
+    max_bad_rows: float = Field(
+        default=0.01, ge=0, le=1, description="Share of unreadable rows above which prepare refuses the data."
+    )
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
@@ -152,24 +157,26 @@ class SchemaSpec(Keys):
 
 
 class Train(Keys):
-    workers: int = Field(1, ge=1, description="Training workers (DDP).")
-    use_gpu: UseGpu = Field("auto", description="`auto`: if the cluster has one.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="`auto`: bfloat16 where the device has it.")
-    max_epochs: int = Field(50, ge=1, description="The budget; early stopping may end sooner.")
+    workers: int = Field(default=1, ge=1, description="Training workers (DDP).")
+    use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="`auto`: bfloat16 where the device has it."
+    )
+    max_epochs: int = Field(default=50, ge=1, description="The budget; early stopping may end sooner.")
     max_train_seconds: float | None = Field(
         None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
     )
 
 
 class Generate(Keys):
-    rows: int = Field(100_000, ge=1, description="How many valid rows.")
-    rows_per_part: int | None = Field(None, ge=1, description="Rows of one Parquet file; null: about 128 MiB.")
-    workers: int = Field(2, ge=1, description="Sampling workers; they change no row.")
-    use_gpu: UseGpu = Field("auto", description="`auto`: if the cluster has one.")
+    rows: int = Field(default=100_000, ge=1, description="How many valid rows.")
+    rows_per_part: int | None = Field(default=None, ge=1, description="Rows of one Parquet file; null: about 128 MiB.")
+    workers: int = Field(default=2, ge=1, description="Sampling workers; they change no row.")
+    use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
     cpu: Literal["avx2", "native"] = Field(
         "avx2", description="`avx2`: the same bytes on every such CPU; `native`: all that it has."
     )
-    max_attempts: int = Field(10_000, ge=1, description="Draws of one row until it obeys the rules.")
+    max_attempts: int = Field(default=10_000, ge=1, description="Draws of one row until it obeys the rules.")
     max_rule_violations: float = Field(
         0.05, ge=0, le=1, description="Share of real rows breaking a rule above which it is refused."
     )
@@ -185,22 +192,24 @@ class Recipe(Keys):
     name: str = Field(
         "data", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="Name of the model; by default the file's."
     )
-    seed: int = Field(7, ge=0, lt=2**63, description="The same seed gives the same rows.")
+    seed: int = Field(default=7, ge=0, lt=2**63, description="The same seed gives the same rows.")
     source: Annotated[SourcePart, BeforeValidator(_source, json_schema_input_type=str | SourcePart)] = Field(
         description="The real rows: a URL, or {use, url, options}."
     )
-    run: Url = Field("runs/data", description="The folder of the run: a path or store URL; by default runs/NAME.")
+    run: Url = Field(default="runs/data", description="The folder of the run: a path or store URL; by default runs/NAME.")
     prepare: Prepare = Field(default_factory=Prepare, description="Reading, cleaning and splitting.")
     derive: dict[str, Text] = Field(default_factory=dict, description="Columns computed by an expression, never learnt.")
     schema_: SchemaSpec = Field(default_factory=SchemaSpec, alias="schema", description="What the columns are.")
     codec: Annotated[Part | None, BeforeValidator(_part, json_schema_input_type=str | Part | None)] = Field(
-        None, description="Rows ↔ tensors; null: what the schema calls for."
+        default=None, description="Rows ↔ tensors; null: what the schema calls for."
     )
     generator: Annotated[Part, BeforeValidator(partial(_part, default=DEFAULT_GENERATOR), json_schema_input_type=str | Part)] = (
         Field(default_factory=lambda: Part(use=DEFAULT_GENERATOR), description="The distribution that is learnt.")
     )
     train: Train = Field(default_factory=Train, description="Fitting the generator.")
-    rules: tuple[Text, ...] = Field((), description="Expressions that every row obeys; null passes.")
+    rules: Annotated[tuple[Text, ...], BeforeValidator(_fixed)] = Field(
+        default=(), description="Expressions that every row obeys; null passes."
+    )
     generate: Generate = Field(default_factory=Generate, description="Making rows.")
 
     @model_validator(mode="before")
@@ -254,12 +263,12 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         raise RecipeError(f"{path}: cannot be read: {error}") from None
     if text is None:
         raise RecipeError(f"{path}: a recipe has at most {MAX_BYTES:,} bytes (got {size_bytes:,})")
-    raw = _read_yaml(text, str(path))
+    raw = read_yaml(text, str(path))
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys (got {show(raw)}). Keys: {', '.join(_keys(Recipe))}")
     values = cast("dict[str, Any]", raw)
     for override in overrides:
-        _override(values, override)
+        lay_over(values, override)
     name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_")
     return parse_recipe({"name": name, **values} if name else values)
 
@@ -332,96 +341,16 @@ def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
             model, inner = inner, None
             continue
         field = next((item for name, item in model.model_fields.items() if (item.alias or name) == step), None)
-        kinds = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        kinds: list[Any] = [] if field is None else [field.annotation, *get_args(field.annotation)]
+        found = next((index for index, kind in enumerate(kinds) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if found is None:
             break
-        model, inner = (found, None) if field is not None and found is field.annotation else (model, found)
+        model, inner = (kinds[0], None) if found == 0 else (model, kinds[found])
     return model
 
 
 def _keys(model: type[BaseModel]) -> list[str]:
     return [field.alias or name for name, field in model.model_fields.items()]
-
-
-# YAML
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's plain scalars: NO, off and 12:30 are text, 1e-3 is a number, dates stay text. A key given twice is refused."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}  # noqa: RUF012  (PyYAML's own attribute)
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if not isinstance(key_node, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be plain text", key_node.start_mark)
-            if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key '{key_node.value}' is given twice", key_node.start_mark)
-            seen.add(key_node.value)
-        return {key.value: self.construct_object(value, deep=True) for key, value in node.value}
-
-
-def _construct_integer(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> int:
-    text = str(node.value).replace("_", "")
-    return int(text, 0) if text[:2] in ("0x", "0o") else int(text)
-
-
-def _construct_number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
-    text = str(node.value).lower().replace("_", "")
-    return float(text.replace(".inf", "inf").replace(".nan", "nan"))
-
-
-for _tag, _pattern, _first in (
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
-    ("int", r"[-+]?[0-9][0-9_]*|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
-    (
-        "float",
-        r"[-+]?(\.[0-9]+|[0-9][0-9_]*(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)",
-        list("-+.0123456789"),
-    ),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), _first)
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
-
-
-def _read_yaml(text: str, name: str) -> Any:
-    try:
-        depth = 0
-        for event in yaml.parse(text, Loader=_Loader):
-            if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                line = event.start_mark.line + 1
-                raise RecipeError(
-                    f"{name}, line {line}: anchors (&) and aliases (*) are not allowed in a recipe. Write the value out"
-                )
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_NESTING:
-                raise RecipeError(f"{name}, line {event.start_mark.line + 1}: is nested deeper than {MAX_NESTING}")
-        loader = _Loader(text)
-        try:
-            return loader.get_single_data()
-        finally:
-            loader.dispose()
-    except (yaml.YAMLError, ValueError) as error:
-        raise RecipeError(f"{name}: is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def _override(values: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    steps = key.strip().split(".")
-    if not equals or not all(steps):
-        raise RecipeError(f"--set {override}: must look like train.workers=4")
-    for depth, step in enumerate(steps[:-1]):
-        inner = values[step] if values.get(step) is not None else {}
-        if not isinstance(inner, dict):
-            here = ".".join(steps[: depth + 1])
-            raise RecipeError(f"--set {override}: {here} is {show(inner)} and has no keys. Set {here} as a whole")
-        values[step] = inner
-        values = cast("dict[str, Any]", inner)
-    values[steps[-1]] = _read_yaml(text, f"--set {key}")
 
 
 # The reference page
