@@ -1,0 +1,134 @@
+"""Raw tables → clean ones of the schema's types, rows that do not parse set apart; the split and the content hash of each row."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysynth.cells import ISO, NULL_TOKENS, convert, flat, hash_texts, is_text, nulls, parse, pc, tidy, truths
+from raysynth.draws import Words, mix, row_words, word
+from raysynth.schema import FILE, ROW, Column, Schema
+from raysynth.sources.base import BadRow
+
+DEFAULT = NULL_TOKENS
+TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
+
+_TEXT_CHARACTERS = 10_000
+
+
+def clean(
+    table: pa.Table,
+    schema: Schema,
+    *,
+    null_tokens: Sequence[str] = DEFAULT,
+    formats: Mapping[str, str] | None = None,
+) -> tuple[pa.Table, list[BadRow]]:
+    """A table as read → `_file`, `_row` and the schema's columns (derived ones left out); bad rows say column, value and reason.
+
+    A column that the table lacks is null. `formats`: the date order of columns that are not ISO (`profile.date_formats`).
+    """
+    columns: list[pa.Array] = []
+    reasons: dict[int, list[str]] = {}
+    for column in schema.learnt:
+        if column.name not in table.column_names:
+            columns.append(nulls(table.num_rows, column.type))
+            continue
+        raw = flat(table.column(column.name))
+        values, failed = _cast(raw, column, null_tokens, (formats or {}).get(column.name, ISO))
+        columns.append(values)
+        for at in np.flatnonzero(failed).tolist():
+            reasons.setdefault(at, []).append(f"column '{column.name}': {_shown(raw[at])} is no {column.kind} ({column.type})")
+    ids = [flat_ids(table.column(FILE)), table.column(ROW)]
+    cleaned = pa.table([*ids, *columns], names=[FILE, ROW, *(column.name for column in schema.learnt)])
+    if not reasons:
+        return cleaned, []
+    keep = np.ones(table.num_rows, dtype=np.bool_)
+    keep[list(reasons)] = False
+    return cleaned.filter(pa.array(keep)), _bad_rows(table, reasons)
+
+
+def split_of(table: pa.Table, *, seed: int, validation: float, holdout: float, group_by: str | None = None) -> NDArray[np.int8]:
+    """Clean rows → 0 train, 1 validation, 2 holdout, shape (rows,): by row id, or by the `group_by` value where it is not null."""
+    file = flat_ids(table.column(FILE))
+    rows = np.asarray(table.column(ROW), dtype=np.int64)
+    index = np.asarray(file.indices, dtype=np.int64)
+    words = row_words([str(name) for name in file.dictionary.to_pylist()], index, rows, seed)
+    if group_by is not None:
+        group = flat(table.column(group_by))
+        words = np.where(truths(pc.is_valid(group)), _value_words(group), words)
+    uniform = (mix(words ^ word(seed, "split", group_by or "")) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+    split = np.where(uniform < validation, VALIDATION, np.where(uniform < validation + holdout, HOLDOUT, TRAIN))
+    return split.astype(np.int8)
+
+
+def row_hash(table: pa.Table, schema: Schema) -> Words:
+    """Clean rows → a 64-bit hash of their contents, shape (rows,): the same wherever they lie. Derived columns do not count."""
+    total = np.zeros(table.num_rows, dtype=np.uint64)
+    for column in schema.learnt:
+        values = flat(table.column(column.name))
+        words = np.where(truths(pc.is_valid(values)), _value_words(values), word("null"))
+        total += mix(words ^ word("row", column.name))
+    return mix(total)
+
+
+def flat_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
+    """The `_file` column as one array with one dictionary, whatever chunks or type it came in."""
+    array = column.unify_dictionaries().combine_chunks() if pa.types.is_dictionary(column.type) else column.combine_chunks()
+    if isinstance(array, pa.DictionaryArray):
+        return array
+    return array.cast(pa.string()).dictionary_encode()
+
+
+def _cast(raw: pa.Array, column: Column, null_tokens: Sequence[str], order: str) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """One column → values of its type, and (rows,) True where there was something that is no such value."""
+    if is_text(raw.type):
+        coded = raw.dictionary_encode()  # each distinct text is tidied and parsed once
+        text = tidy(coded.dictionary, null_tokens)
+        values = parse(text, column.type, order)
+        failed = truths(pc.and_(pc.is_valid(text), pc.is_null(values)).take(coded.indices))
+        return values.take(coded.indices), failed
+    if pa.types.is_floating(raw.type):
+        raw = pc.if_else(pc.is_nan(raw), pa.scalar(None, raw.type), raw)
+        finite = pc.if_else(pc.is_finite(raw), raw, pa.scalar(None, raw.type))
+    else:
+        finite = raw
+    values = convert(finite, column.type)
+    return values, truths(pc.and_(pc.is_valid(raw), pc.is_null(values)))
+
+
+def _value_words(values: pa.Array) -> Words:
+    """Values → a hash of each, the same in every table; nulls hash as anything."""
+    type = values.type
+    if pa.types.is_floating(type):
+        numbers = np.asarray(pc.fill_null(values.cast(pa.float64()), 0.0)) + 0.0  # -0.0 is 0.0
+        return mix(numbers.view(np.uint64))
+    if pa.types.is_boolean(type) or pa.types.is_integer(type):
+        return mix(np.asarray(pc.fill_null(values.cast(pa.int64(), safe=False), 0)).view(np.uint64))
+    if pa.types.is_temporal(type) and not pa.types.is_interval(type):
+        width = pa.int32() if type.bit_width == 32 else pa.int64()
+        return mix(np.asarray(pc.fill_null(values.cast(width).cast(pa.int64()), 0)).view(np.uint64))
+    coded = values.dictionary_encode()
+    if not len(coded.dictionary):
+        return np.zeros(len(values), dtype=np.uint64)
+    return hash_texts(coded.dictionary.cast(pa.string()))[np.asarray(pc.fill_null(coded.indices, 0))]
+
+
+def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]]) -> list[BadRow]:
+    places = sorted(reasons)
+    rows = table.take(pa.array(places, pa.int64())).to_pylist()
+    return [
+        BadRow(
+            path=str(row.pop(FILE)),
+            row=int(row.pop(ROW)),
+            reason="; ".join(reasons[at]),
+            text=json.dumps(row, ensure_ascii=False, default=str)[:_TEXT_CHARACTERS],
+        )
+        for at, row in zip(places, rows, strict=True)
+    ]
+
+
+def _shown(value: pa.Scalar) -> str:
+    text = repr(value.as_py())
+    return text if len(text) <= 80 else text[:77] + "…"
