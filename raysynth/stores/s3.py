@@ -51,8 +51,8 @@ class S3(Store):
             return b""
 
     def put(self, url: str, data: bytes) -> bool:
-        """Asks first whether the object is there, since some servers ignore the condition. Where replies are lost, two
-        writers of equal bytes may both hear True; of two writers of different bytes one does, where the server honours the condition."""
+        """Asks first whether the object is there, since some servers ignore the condition. Where replies are lost, two writers of
+        equal bytes may both hear True; of two writers of different bytes one does, where the server honours the condition."""
         bucket, key = _split(url)
         if self._stat(url) is not None:
             return False
@@ -111,8 +111,8 @@ class S3(Store):
         if not write:
             return []
         probe = f"s3://{bucket}/{key + '/' if key else ''}_raysynth-probe-{uuid4().hex}"
+        self.replace(probe, b"raysynth")
         try:
-            self.replace(probe, b"raysynth")
             self._call(probe, "write", lambda fs: fs.pipe_file(probe, b"raysynth", mode="create"))
         except FileExistsError:
             return []
@@ -120,7 +120,7 @@ class S3(Store):
             self.delete(probe)
         return [
             f"url '{url}': this server ignores conditional writes (If-None-Match), so two drivers of one run may do the same work "
-            "twice, and a plan with remote generators must have one driver only; parts stay safe, since their names bear their hashes"
+            "twice, and a plan with remote generators must have one driver only; parts stay safe: their names bear their hashes"
         ]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -152,21 +152,22 @@ class S3(Store):
             except StoreError:
                 raise
             except Exception as error:  # botocore's, aiohttp's and s3fs's own all come through
-                kind = _kind(error)
-                self._answered = self._answered or _reply(error) is not None
-                if kind is not _Kind.PASSING and not (kind is _Kind.EXISTS and turn and read_back):
-                    raise _final(url, verb, error, kind) from error
-                left = read_back() if read_back else None
-                if left is False:
-                    raise FileExistsError(url) from error
-                if left is True:
-                    return None
-                self._wait(url, verb, error, began, turn)
-                turn += 1
+                failure, kind = error, _kind(error)
+            self._answered = self._answered or _reply(failure) is not None
+            # Even a first 412 may be one's own object: aiohttp sends a PUT again by itself when a kept-alive connection breaks.
+            if kind is not _Kind.PASSING and not (kind is _Kind.EXISTS and read_back):
+                raise _final(url, verb, failure, kind) from failure
+            left = read_back() if read_back else None
+            if left is False:
+                raise FileExistsError(url) from failure
+            if left is True:
+                return None
+            self._wait(url, verb, failure, began, turn)
+            turn += 1
 
     def _wait(self, url: str, verb: str, error: Exception, began: float, turn: int) -> None:
         max_seconds = MAX_CALL_SECONDS if self._answered else MAX_FIRST_SECONDS
-        wait_seconds = min(MAX_WAIT_SECONDS, 0.1 * 2**turn) * random.uniform(0.5, 1.0)  # noqa: S311  (so that workers do not return all at once)
+        wait_seconds = min(MAX_WAIT_SECONDS, 0.1 * 2**turn) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads workers)
         if time.monotonic() - began + wait_seconds > max_seconds:
             raise StoreError(_told(url, verb, error) + f" (tried {turn + 1} times in {time.monotonic() - began:.0f} s)") from error
         _log.info("waits %.1f s, then tries again: %s", wait_seconds, _told(url, verb, error))
@@ -221,7 +222,7 @@ def _reply(error: BaseException) -> ClientError | None:
     """The server's own error reply behind what s3fs raised; None: there was no reply."""
     link: BaseException | None = error
     while link is not None and not isinstance(link, ClientError):
-        link = link.__cause__ or link.__context__
+        link = link.__cause__  # never __context__: that may be an earlier call's failure
     return link
 
 
