@@ -8,6 +8,7 @@ import ast
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import time
 from difflib import get_close_matches
 from typing import Any, TypeAlias, cast
 
@@ -413,7 +414,7 @@ def _compared(operation: type[ast.cmpop], left: Value, right: Value) -> Value:
 def _alike(left: Value, right: Value, word: str) -> Sequence[Value]:
     """Both of types that Arrow compares; an ISO text literal becomes the date or time that it is held against."""
     if pa.types.is_null(left.type) or pa.types.is_null(right.type):
-        return left.cast(right.type), right if pa.types.is_null(left.type) else right.cast(left.type)
+        return (left.cast(right.type), right) if pa.types.is_null(left.type) else (left, right.cast(left.type))
     if _is_number(left.type) and _is_number(right.type):
         both_truth = pa.types.is_boolean(left.type) and pa.types.is_boolean(right.type)
         return (left, right) if both_truth else _one_type([_number(left, word), _number(right, word)], word)
@@ -421,9 +422,15 @@ def _alike(left: Value, right: Value, word: str) -> Sequence[Value]:
         return _against_text(left, right)
     if pa.types.is_temporal(right.type) and pa.types.is_string(left.type) and isinstance(left, pa.Scalar):
         return _against_text(right, left)[::-1]
-    if left.type == right.type or (pa.types.is_temporal(left.type) and pa.types.is_temporal(right.type)):
+    if left.type == right.type:
         return left, right
+    if _is_moment(left.type) and _is_moment(right.type):  # microseconds hold every date; nanoseconds end in 2262
+        return [value.cast(pa.timestamp("us", tz=getattr(value.type, "tz", None)), safe=False) for value in (left, right)]
     raise _RefusedError(f"{word} cannot compare {left.type} with {right.type}")
+
+
+def _is_moment(kind: pa.DataType) -> bool:
+    return pa.types.is_date(kind) or pa.types.is_timestamp(kind)
 
 
 def _against_text(value: Value, text: Value) -> tuple[Value, Value]:
@@ -433,6 +440,8 @@ def _against_text(value: Value, text: Value) -> tuple[Value, Value]:
     try:
         if pa.types.is_date(kind) and len(text.as_py()) > 10:
             return value.cast(pa.timestamp("us")), text.cast(pa.timestamp("us"))
+        if pa.types.is_time(kind):
+            return value, pa.scalar(time.fromisoformat(text.as_py()), pa.time64("us"))
         if not pa.types.is_timestamp(kind):
             return value, text.cast(kind)
         zoned = pa.timestamp("us", tz=kind.tz)
@@ -441,8 +450,8 @@ def _against_text(value: Value, text: Value) -> tuple[Value, Value]:
         except pa.ArrowInvalid:
             local = text.cast(pa.timestamp("us"))
             return value, pc.assume_timezone(local, kind.tz) if kind.tz else local
-    except pa.ArrowInvalid:
-        raise _RefusedError(f"{text.as_py()!r} is no {kind}: write it as 2013-01-31 or 2013-01-31 17:05:00") from None
+    except ValueError:  # ArrowInvalid is one
+        raise _RefusedError(f"{text.as_py()!r} is no {kind}: write it as 2013-01-31, 17:05 or 2013-01-31 17:05:00") from None
 
 
 def _call(node: ast.Call, table: pa.Table) -> Value:
@@ -467,8 +476,10 @@ def _call(node: ast.Call, table: pa.Table) -> Value:
     values = _one_type(values, name)
     if name == "coalesce":
         return pc.coalesce(*values)
-    kernel = pc.min_element_wise if name == "min" else pc.max_element_wise
-    return kernel(*values, skip_nulls=False)
+    result, first_wins = values[0], pc.less if name == "min" else pc.greater
+    for value in values[1:]:  # not min_element_wise: it has no kernel for zoned timestamps
+        result = pc.if_else(first_wins(result, value), result, value)
+    return result
 
 
 def _rounded(number: Value, digits: int) -> Value:

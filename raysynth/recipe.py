@@ -164,7 +164,7 @@ class Train(Keys):
     )
     max_epochs: int = Field(default=50, ge=1, description="The budget; early stopping may end sooner.")
     max_train_seconds: float | None = Field(
-        None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
+        default=None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
     )
 
 
@@ -174,11 +174,11 @@ class Generate(Keys):
     workers: int = Field(default=2, ge=1, description="Sampling workers; they change no row.")
     use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
     cpu: Literal["avx2", "native"] = Field(
-        "avx2", description="`avx2`: the same bytes on every such CPU; `native`: all that it has."
+        default="avx2", description="`avx2`: the same bytes on every such CPU; `native`: all that it has."
     )
     max_attempts: int = Field(default=10_000, ge=1, description="Draws of one row until it obeys the rules.")
     max_rule_violations: float = Field(
-        0.05, ge=0, le=1, description="Share of real rows breaking a rule above which it is refused."
+        default=0.05, ge=0, le=1, description="Share of real rows breaking a rule above which it is refused."
     )
     where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
         default_factory=dict,
@@ -190,7 +190,7 @@ class Recipe(Keys):
     """One run: what to learn from, how, and what to make."""
 
     name: str = Field(
-        "data", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="Name of the model; by default the file's."
+        default="data", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="Name of the model; by default the file's."
     )
     seed: int = Field(default=7, ge=0, lt=2**63, description="The same seed gives the same rows.")
     source: Annotated[SourcePart, BeforeValidator(_source, json_schema_input_type=str | SourcePart)] = Field(

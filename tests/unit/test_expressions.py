@@ -24,6 +24,7 @@ TABLE = pa.table(
         "at": pa.array(
             [dt.datetime(2013, 1, 31, 5, 17), None, dt.datetime(2013, 6, 1), dt.datetime(1960, 1, 1)], pa.timestamp("s")
         ),
+        "clock": pa.array([dt.time(1), dt.time(5), None, dt.time(23)], pa.time32("s")),
         "zoned": pa.array([0, 3_600_000_000, None, 1], pa.int64()).cast(NEW_YORK),
     }
 )
@@ -83,6 +84,10 @@ def values(text: str) -> list[Any]:
         ("zoned < '1970-01-01T00:30:00Z'", [True, False, None, True]),
         ("`day of` < '2013-01-31 12:00'", [True, False, None, True]),
         ("a > 0.5", [True, False, None, True]),
+        ("a == coalesce(None, None)", [None] * 4),
+        ("at > `day of`", [True, None, None, False]),
+        ("clock < '05:00'", [True, False, None, False]),
+        ("hour(max(zoned, zoned))", [19, 20, None, 19]),
         ("name == '`a`'", [False, False, None, False]),
     ],
 )
@@ -95,6 +100,11 @@ def test_a_row_does_not_depend_on_its_neighbours() -> None:
         whole = values(text)
         alone = [Expression.parse(text, "k").evaluate(TABLE.slice(row, 1)).to_pylist()[0] for row in range(4)]
         assert alone == whole
+
+
+def test_dates_beyond_nanoseconds_compare() -> None:
+    table = pa.table({"d": [dt.date(1, 1, 1), dt.date(2500, 1, 1)], "t": pa.array([0, 0], pa.timestamp("ns"))})
+    assert Expression.parse("d > t", "k").evaluate(table).to_pylist() == [False, True]
 
 
 def test_the_least_integer_neither_crashes_nor_wraps() -> None:
