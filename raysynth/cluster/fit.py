@@ -7,8 +7,8 @@ starts (for the first time, after a failure, or in another session) takes up the
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, cast
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -23,12 +23,15 @@ from raysynth.models import codec_of, generator_of
 from raysynth.runs import Folder
 from raysynth.schema import Schema
 from raysynth.stores.base import store_for
-from raysynth.training import Trainer
+from raysynth.training import Trainer, initialise
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a training worker needs; no rows, no secrets. `train` and `validation` are URLs of encoded parts, `steps` per epoch and rank."""
+    """All that a training worker needs; no rows, no secrets. `train`, `validation`: URLs of encoded parts; `steps`: per epoch and rank."""
 
     model: Folder
     schema: list[dict[str, Any]]
@@ -57,7 +60,9 @@ def fit(job: Job) -> tuple[Arrays, Facts]:
                 train_loop_config={"job": job},
                 torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
                 scaling_config=ScalingConfig(num_workers=job.workers, use_gpu=job.use_gpu),
-                run_config=RunConfig(failure_config=FailureConfig(max_failures=5), storage_path=_scratch(), name=job.model.url[-12:]),
+                run_config=RunConfig(
+                    failure_config=FailureConfig(max_failures=5), storage_path=_scratch(), name=job.model.url[-12:]
+                ),
             ).fit()
     done = final(job.model)
     if done is None:
@@ -85,54 +90,67 @@ def _scratch() -> str:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """One rank: the loop over epochs."""
+    """One rank: epochs until the trainer, the budget or the clock says enough, a checkpoint after each."""
     from ray import train
 
     job = cast("Job", config["job"])
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
-    generator = _generator(job)
-    trainer = Trainer(generator, seed=job.seed, max_epochs=job.max_epochs, steps_per_epoch=job.steps)
-    if world > 1:
-        trainer.distribute(train.torch.get_device())
+    trainer = _trainer(job, rank, world)
+    done = _resume(job, trainer)
     feed = _Feed(job, rank, world)
     began = time.monotonic()
-    latest = checkpoints(job.model)
-    done = False
-    if latest:
-        arrays, facts = _unpack(job.model.read(f"_raysynth/checkpoints/{latest[-1][1]}"))
-        trainer.load(arrays, facts["trainer"])
-        done = bool(facts["report"]["done"])
-    history: list[Facts] = []
-    while not done and trainer.epoch < job.max_epochs:
-        epoch = trainer.epoch
+    while not done:
+        epoch = trainer.cursor.epoch
         for step, batch in enumerate(feed.batches(epoch)):
             trainer.step(batch, epoch, step)
         report = trainer.end_epoch(feed.validation())
-        cut_short = job.max_train_seconds is not None and _agreed(time.monotonic() - began >= job.max_train_seconds, world)
-        done = report.done or cut_short or trainer.epoch >= job.max_epochs
-        facts = {"epoch": report.epoch, "train_loss": report.train_loss, "validation_loss": report.validation_loss, "done": done}
-        facts |= {"seconds": round(time.monotonic() - began, 2), "cut_short": cut_short, "max_epochs": job.max_epochs}
-        history.append(facts)
+        seconds = time.monotonic() - began
+        late = _agreed(job.max_train_seconds is not None and seconds >= job.max_train_seconds, world)
+        done = report.done or late
         if rank == 0:
             arrays, state = trainer.state()
-            job.model.put_named(f"_raysynth/checkpoints/epoch-{epoch:06d}", "safetensors", _pack(arrays, {"trainer": state, "report": facts}))
+            facts = {**asdict(report), "done": done, "cut_short": late and not report.done, "seconds": round(seconds, 2)}
+            name = f"_raysynth/checkpoints/epoch-{epoch:06d}"
+            job.model.put_named(name, "safetensors", _pack(arrays, {"trainer": state, "report": facts}))
         train.report({"epoch": epoch, "validation_loss": report.validation_loss})
     if rank == 0:
-        job.model.put_named("_raysynth/checkpoints/final", "safetensors", _pack(trainer.best(), {"epochs": trainer.epoch}))
+        cut_short = _latest_report(job).get("cut_short", False)
+        facts = {"epochs": trainer.cursor.epoch, "best_epoch": trainer.cursor.best_epoch, "reproducible": not cut_short}
+        job.model.put_named("_raysynth/checkpoints/final", "safetensors", _pack(trainer.best(), facts))
 
 
-def _generator(job: Job) -> Trained:
+def _trainer(job: Job, rank: int, world: int) -> Trainer:
     import torch
 
     torch.set_num_threads(1)
     codec = codec_of(job.parts["codec"], Schema.from_json(job.schema), job.seed)
     codec.load(*job.codec_state)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(job.seed)
-        generator = generator_of(job.parts["generator"], codec)
-    assert isinstance(generator, Trained)  # noqa: S101 (the stage picks fit by the generator's kind)
-    return generator
+    generator = initialise(lambda: cast("Trained", generator_of(job.parts["generator"], codec)), job.seed)
+    if job.use_gpu:
+        generator.to("cuda")
+    wrap = _distributed if world > 1 else None
+    return Trainer(generator, seed=job.seed, max_epochs=job.max_epochs, steps_per_epoch=job.steps, rank=rank, wrap=wrap)
+
+
+def _distributed(module: "nn.Module") -> "nn.Module":
+    from torch.nn.parallel import DistributedDataParallel
+
+    return DistributedDataParallel(module, find_unused_parameters=True)  # a head of one code has no gradient
+
+
+def _resume(job: Job, trainer: Trainer) -> bool:
+    """Take up the latest checkpoint; True if it says that training had ended."""
+    found = checkpoints(job.model)
+    if not found:
+        return False
+    arrays, facts = _unpack(job.model.read(f"_raysynth/checkpoints/{found[-1][1]}"))
+    trainer.load(arrays, facts["trainer"])
+    return bool(facts["report"]["done"])
+
+
+def _latest_report(job: Job) -> Facts:
+    return cast("Facts", unpack_facts(job.model, checkpoints(job.model)[-1][1])["report"])
 
 
 class _Feed:

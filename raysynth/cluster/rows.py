@@ -28,7 +28,7 @@ class _Worker:
         try:
             if self.work is None:
                 self.work = self.make()
-            return cloudpickle.dumps((None, self.work(cloudpickle.loads(item))))  # noqa: S301
+            return cloudpickle.dumps((None, self.work(cloudpickle.loads(item))))
         except RaysynthError as error:
             return cloudpickle.dumps((error, None))
 
@@ -38,12 +38,15 @@ def map_items(items: Sequence[Any], make: Make, *, workers: int) -> Iterator[tup
     if not items:
         return
     with session() as ray:
-        blocks = [pa.table({"index": [index], "item": pa.array([cloudpickle.dumps(item)], pa.large_binary())}) for index, item in enumerate(items)]
+        blocks = [
+            pa.table({"index": [index], "item": pa.array([cloudpickle.dumps(item)], pa.large_binary())})
+            for index, item in enumerate(items)
+        ]
         pool = ray.data.ActorPoolStrategy(size=max(1, min(workers, len(items))))
         data = ray.data.from_arrow(blocks)
         done = data.map_batches(_Worker, fn_constructor_args=(make,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1)
         for batch in done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            error, result = cloudpickle.loads(batch["result"][0].as_py())  # noqa: S301
+            error, result = cloudpickle.loads(batch["result"][0].as_py())
             if error is not None:
                 raise error
             yield batch["index"][0].as_py(), result

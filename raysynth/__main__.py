@@ -1,0 +1,5 @@
+"""`python -m raysynth` is the command `raysynth`."""
+
+from raysynth.cli import main
+
+main()

@@ -1,0 +1,215 @@
+"""Arguments in → a stage or a question about a run → an exit code.
+
+0 done, 2 bad recipe or input, 3 a gate failed, 4 stopped part-way (resumable), 1 anything else.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from raysynth import progress
+from raysynth.cluster.session import pin_cpu
+from raysynth.errors import DataError, RaysynthError, RecipeError
+
+pin_cpu()  # before torch, numpy and Arrow are first imported, inside the commands
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+
+RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe, a YAML file")]
+RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="the run: a folder or a URL")]
+Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key: --set train.workers=4")]
+
+
+@app.callback()
+def options(json_lines: Annotated[bool, typer.Option("--json", help="JSON lines instead of bars and tables")] = False) -> None:
+    progress.JSON_LINES = json_lines or not sys.stdout.isatty()
+
+
+@app.command()
+def run(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Every stage: prepare, train, generate, publish. What is done is skipped."""
+    _stage("publish", recipe, set_)
+
+
+@app.command()
+def prepare(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Clean, type and split the real rows."""
+    _stage("prepare", recipe, set_)
+
+
+@app.command()
+def train(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to a trained generator."""
+    _stage("train", recipe, set_)
+
+
+@app.command()
+def generate(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to the synthetic rows, committed but not published."""
+    _stage("generate", recipe, set_)
+
+
+@app.command()
+def publish(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to the publication."""
+    _stage("publish", recipe, set_)
+
+
+@app.command()
+def plan(recipe: RecipePath, set_: Overrides = None) -> None:
+    """What would be made, with every default: nothing is written."""
+    from raysynth.recipe import load_recipe
+
+    _show(load_recipe(recipe, set_ or []).defaults_view())
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of a recipe."""
+    from raysynth.recipe import recipe_schema
+
+    _show(recipe_schema())
+
+
+@app.command()
+def profile(source: Annotated[str, typer.Argument(help="a file, folder, glob or examples://NAME")]) -> None:
+    """Is this data fit for it? Size, types, missing values, imbalance, likely keys and personal data."""
+    from raysynth.cluster.session import session
+    from raysynth.profile import audit
+    from raysynth.recipe import parse_recipe
+    from raysynth.stages.prepare import profile_of, source_of
+
+    asked = source_of(parse_recipe({"name": "profile", "source": source}))
+    shards = asked.shards(asked.files())
+    with session():
+        _show(audit(profile_of(asked, shards, workers=2)))
+
+
+@app.command()
+def preview(
+    run: RunUrl,
+    rows: Annotated[int, typer.Option("-n", "--rows", min=1)] = 20,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="a value, [a, b] or {min: 1, max: 9}")] = None,
+) -> None:
+    """Rows of the run's current model, by number: those of `generate` when no `where` is given."""
+    import yaml
+
+    from raysynth.models import load_model
+    from raysynth.runs import Run
+    from raysynth.sampler import Sampler
+
+    folder = Run(run).current("model")
+    if folder is None:
+        raise DataError(f"run '{run}': it has no trained model. Run: raysynth run RECIPE")
+    model = load_model(folder)
+    pairs = dict(_pair(item) for item in where or [])
+    conditions = {name: yaml.safe_load(value) for name, value in pairs.items()}
+    drawn = Sampler(model, seed=model.facts["seed"], where=conditions).range(offset, offset + rows)
+    for row in drawn.to_pylist():
+        sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+
+
+@app.command()
+def path(run: RunUrl, stage: Annotated[str, typer.Argument(help="synthetic, model, prepared, …")] = "synthetic") -> None:
+    """The URL of a stage's current, committed folder."""
+    from raysynth.runs import Run
+
+    folder = Run(run).current(stage)
+    if folder is None:
+        raise DataError(f"run '{run}': nothing committed under '{stage}'")
+    sys.stdout.write(folder.url.removeprefix("file://") + "\n")
+
+
+@app.command()
+def status(run: RunUrl) -> None:
+    """What is made, what is current, what is published: read from the store alone."""
+    from raysynth.runs import Run
+
+    found = Run(run)
+    folders = {folder.path: folder.outcome() for folder in found.folders()}
+    _show({"folders": folders, "published": found.published()})
+
+
+@app.command()
+def verify(run: RunUrl) -> None:
+    """Re-hash every committed file of a run."""
+    from raysynth.audit import verify as audit_run
+    from raysynth.errors import CorruptRunError
+    from raysynth.runs import Run
+
+    found = audit_run(Run(run))
+    for name in found.foreign:
+        sys.stdout.write(f"foreign: {name}\n")
+    if not found.whole:
+        raise CorruptRunError("not whole: " + "; ".join(found.problems))
+    sys.stdout.write(f"whole: {found.parts} files, {found.rows:,} rows, {found.bytes:,} bytes\n")
+
+
+@app.command()
+def gc(
+    run: RunUrl,
+    abandon: Annotated[str | None, typer.Option(metavar="STAGE/ID", help="an unfinished folder to give up")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+) -> None:
+    """Delete leftovers of committed folders that are older than a day."""
+    from raysynth.audit import gc as collect
+    from raysynth.runs import Run
+
+    for name in collect(Run(run), abandon=abandon, dry_run=dry_run):
+        sys.stdout.write(f"{'would delete' if dry_run else 'deleted'}: {name}\n")
+
+
+def _stage(last: str, path: Path, overrides: list[str] | None) -> None:
+    from raysynth.pipeline import run_to
+    from raysynth.recipe import load_recipe
+
+    made = run_to(load_recipe(path, overrides or []), last)
+    named = {"prepared": made.prepared, "model": made.model, "synthetic": made.synthetic}
+    _summary({name: folder for name, folder in named.items() if folder is not None}, published=made.published)
+
+
+def _summary(folders: dict[str, Any], *, published: bool) -> None:
+    rows = {name: (folder.outcome() or {}).get("rows", 0) for name, folder in folders.items()}
+    if not sys.stdout.isatty() or progress.JSON_LINES:
+        lines = {name: {"url": folder.url, "rows": rows[name]} for name, folder in folders.items()}
+        sys.stdout.write(json.dumps({**lines, "published": published}) + "\n")
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("stage", "rows", "where")
+    for name, folder in folders.items():
+        table.add_row(name, f"{rows[name]:,}" if rows[name] else "", folder.url.removeprefix("file://"))
+    Console().print(table)
+
+
+def _show(facts: Any) -> None:
+    sys.stdout.write(json.dumps(facts, indent=2, default=str, ensure_ascii=False) + "\n")
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, equals, value = item.partition("=")
+    if not equals:
+        raise RecipeError(f"--where {item}: give COLUMN=VALUE")
+    return name, value
+
+
+def main() -> NoReturn:
+    """The entry point: raysynth's own errors become one line and their exit code."""
+    try:
+        app(standalone_mode=True)
+    except RaysynthError as error:
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
+        raise SystemExit(error.exit_code) from None
+    except KeyboardInterrupt:
+        sys.stderr.write("stopped; the same command goes on from here\n")
+        raise SystemExit(4) from None
+    raise SystemExit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""A finished model ↔ its folder: model.json, and the codec's and the generator's arrays as safetensors. No pickle."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from safetensors.numpy import load, save
+
+from raysynth.codecs.base import Codec
+from raysynth.errors import CorruptRunError
+from raysynth.generators.base import Generator
+from raysynth.layout import Arrays, Facts
+from raysynth.markers import digest
+from raysynth.parts import find
+from raysynth.runs import Folder
+from raysynth.schema import Schema
+
+
+@dataclass(frozen=True)
+class Model:
+    """What rows are drawn from: `schema` has the derived columns too, `digest` is that of model.json."""
+
+    schema: Schema
+    derive: dict[str, str]
+    codec: Codec
+    generator: Generator
+    digest: str
+    facts: Facts
+
+
+def model_files(codec: Codec, generator: Generator, facts: Facts) -> dict[str, bytes]:
+    """The files of a model folder by name: each name but model.json bears the hash of its bytes."""
+    files: dict[str, bytes] = {}
+    described = dict(facts)
+    for role, part in (("codec", codec), ("weights", generator)):
+        arrays, state = part.state()
+        data = save({name: np.ascontiguousarray(array) for name, array in arrays.items()}) if arrays else b""
+        name = f"{role}-{digest(data)[:12]}.safetensors"
+        files[name] = data
+        described[role] = {"file": name, "sha256": digest(data), "state": state}
+    described["kernel_rows"] = generator.kernel_rows
+    files["model.json"] = json.dumps(described, sort_keys=True, indent=1).encode()
+    return files
+
+
+def load_model(folder: Folder) -> Model:
+    """A committed model folder → the model. CorruptRunError names a file whose bytes are not those that were committed."""
+    data = folder.read("model.json")
+    facts = cast("Facts", json.loads(data))
+    schema = Schema.from_json(facts["schema"])
+    codec = codec_of(facts["parts"]["codec"], schema, facts["seed"])
+    codec.load(*_state(folder, facts["codec"]))
+    generator = generator_of(facts["parts"]["generator"], codec)
+    generator.load(*_state(folder, facts["weights"]))
+    generator.kernel_rows = facts["kernel_rows"]
+    return Model(schema, facts["derive"], codec, generator, digest(data), facts)
+
+
+def codec_of(part: dict[str, Any], schema: Schema, seed: int) -> Codec:
+    """`{use, **options}` → the codec of the learnt columns, not yet settled."""
+    made: Codec = find("codecs", part["use"])(schema.learnt, seed=seed, **_options(part))
+    return made
+
+
+def generator_of(part: dict[str, Any], codec: Codec) -> Generator:
+    """`{use, **options}` → an untrained generator of the codec's layout."""
+    made: Generator = find("generators", part["use"])(codec.layout, **_options(part))
+    return made
+
+
+def _options(part: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in part.items() if key != "use"}
+
+
+def _state(folder: Folder, stored: Facts) -> tuple[Arrays, Facts]:
+    data = folder.read(stored["file"])
+    if digest(data) != stored["sha256"]:
+        raise CorruptRunError(
+            f"{folder.url}/{stored['file']}: its bytes are not those that were committed. Copy the file again, or retrain"
+        )
+    return (load(data) if data else {}), stored["state"]

@@ -1,0 +1,124 @@
+"""A finished model → rows by number: row i is a pure function of (model, rules, seed, i, where), whoever asks and for how many.
+
+Every kernel call has the model's fixed number of rows. A row that `where`, an exact condition or a rule turns down is drawn again
+in its own slot with its next attempt; when a few rows are left, one call tries many attempts of each and the lowest that holds wins.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from raysynth.draws import Draws
+from raysynth.errors import RuleError
+from raysynth.expressions import Expression
+from raysynth.models import Model
+from raysynth.where import parse_where, satisfied
+
+Numbers = NDArray[np.uint64]
+
+
+class Sampler:
+    """`where` is the recipe's raw mapping. RecipeError on a condition or a rule that does not fit the schema."""
+
+    def __init__(
+        self,
+        model: Model,
+        *,
+        seed: int,
+        rules: Sequence[str] = (),
+        where: Mapping[str, Any] | None = None,
+        max_attempts: int = 10_000,
+    ) -> None:
+        self.model = model
+        self.seed = seed
+        self.max_attempts = max_attempts
+        self.where = parse_where(where or {}, model.schema)
+        learnt = model.schema.learnt
+        self.given = model.codec.condition({name: condition for name, condition in self.where.items() if name in learnt})
+        self.rules = [Expression.parse(rule, f"rules.{i}") for i, rule in enumerate(rules)]
+        self.derive = {name: Expression.parse(text, f"derive.{name}") for name, text in model.derive.items()}
+        self.rejects: Counter[str] = Counter()
+
+    def range(self, start: int, stop: int) -> pa.Table:
+        """Rows start … stop-1, in order."""
+        return self.rows(np.arange(start, stop, dtype=np.uint64))
+
+    def rows(self, numbers: Numbers) -> pa.Table:
+        """The rows of these numbers, in this order. RuleError when a row finds no valid attempt."""
+        position = np.arange(len(numbers))
+        attempt = np.zeros(len(numbers), dtype=np.uint64)
+        found: list[pa.Table] = [self.model.schema.arrow.empty_table()]
+        order: list[NDArray[np.int64]] = []
+        while len(position):
+            taken = position[: self.model.generator.kernel_rows]
+            table, slot, attempts = self._try(numbers[taken], attempt[taken])
+            found.append(table)
+            order.append(taken[slot])
+            attempt[taken] += np.uint64(attempts)
+            missed = np.setdiff1d(taken, taken[slot], assume_unique=True)
+            self._check_attempts(numbers, attempt, missed)
+            position = np.concatenate([position[len(taken) :], missed])
+        rows = pa.concat_tables(found)
+        return rows.take(np.argsort(np.concatenate(order))) if order else rows
+
+    def acceptance(self, rows: int = 10_000) -> float:
+        """Share of first attempts that hold, over the first `rows` row numbers; `rejects` then says why the others did not."""
+        numbers = np.arange(rows, dtype=np.uint64)
+        kernel_rows = self.model.generator.kernel_rows
+        held = 0
+        for start in range(0, rows, kernel_rows):
+            part = numbers[start : start + kernel_rows]
+            drawn, accepted = self._draw(Draws.of(self.seed, "generate", part))
+            held += int((accepted & self._holds(drawn, accepted)).sum())
+        return held / rows
+
+    def _try(self, numbers: Numbers, attempt: Numbers) -> tuple[pa.Table, NDArray[np.int64], int]:
+        """One kernel call → the rows that hold, the slots they belong to, and how many attempts of each slot were tried."""
+        attempts = max(1, self.model.generator.kernel_rows // len(numbers))
+        rows = np.repeat(numbers, attempts)
+        tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(numbers))
+        if attempts > 1 and not int(attempt.max()):  # nothing was turned down yet: do not draw what is likely thrown away
+            attempts, rows, tries = 1, numbers, attempt
+        drawn, accepted = self._draw(Draws(self.seed, "generate", rows, tries))
+        accepted = accepted & self._holds(drawn, accepted)
+        grid = accepted.reshape(len(numbers), attempts)
+        slot = np.flatnonzero(grid.any(axis=1))
+        first = slot * attempts + grid[slot].argmax(axis=1)
+        return drawn.take(first), slot, attempts
+
+    def _draw(self, draws: Draws) -> tuple[pa.Table, NDArray[np.bool_]]:
+        """Draws (at most one kernel's) → as many rows, derived columns too, and which of them the exact condition accepts."""
+        kernel_rows = self.model.generator.kernel_rows
+        padded = draws.take(np.arange(kernel_rows) % len(draws))
+        batch = self.model.generator.sample(padded, self.given)
+        table = self.model.codec.decode(batch, padded).slice(0, len(draws))
+        for name, expression in self.derive.items():
+            table = table.append_column(name, expression.evaluate(table))
+        table = table.select(self.model.schema.names).cast(self.model.schema.arrow)
+        accepted = np.ones(len(draws), dtype=np.bool_) if batch.accepted is None else batch.accepted[: len(draws)]
+        return table, accepted
+
+    def _holds(self, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        holds = np.ones(rows.num_rows, dtype=np.bool_)
+        self.rejects["condition"] += int((~accepted).sum())
+        checks = {f"rule '{rule.text}'": rule.holds(rows) for rule in self.rules}
+        if self.where:
+            checks = {"where": satisfied(self.where, rows), **checks}
+        for name, held in checks.items():
+            self.rejects[name] += int((accepted & holds & ~held).sum())
+            holds &= held
+        return holds
+
+    def _check_attempts(self, numbers: Numbers, attempt: Numbers, missed: NDArray[np.int64]) -> None:
+        spent = missed[attempt[missed] >= self.max_attempts] if len(missed) else missed
+        if not len(spent):
+            return
+        worst = self.rejects.most_common(1)[0][0]
+        raise RuleError(
+            f"row {numbers[spent[0]]}: no valid row in {self.max_attempts} attempts; most were turned down by {worst} "
+            f"({dict(self.rejects)}). Loosen it, or raise generate.max_attempts"
+        )

@@ -1,0 +1,101 @@
+"""A committed model → RUN/synthetic/<id>/: exactly the rows asked for, each valid, in parts whose bytes depend on the id alone."""
+
+import platform
+from collections.abc import Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.cluster.parts import FilesOf, write_parts
+from raysynth.commits import Table
+from raysynth.errors import NondeterminismError, RuleError
+from raysynth.models import load_model
+from raysynth.recipe import Recipe
+from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, rows_plan
+from raysynth.sampler import Sampler
+from raysynth.schema import Schema
+
+ROWS_VERSION = 1
+LEAST_ACCEPTANCE = 0.005
+_PART_BYTES = 128 << 20
+
+
+def run(recipe: Recipe, run: Run, model: Folder) -> Folder:
+    """RuleError, before anything is planned, if the rules and `where` turn down nearly all of a probe's rows."""
+    facts = generate_facts(recipe, model)
+    folder = run.folder("synthetic", folder_id(facts))
+    if not folder.committed:
+        sampler = sampler_of(recipe, model)
+        _probe(sampler)
+        size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
+        plan = rows_plan(recipe.generate.rows, size)
+        make = partial(_make, recipe, model, plan, facts["fingerprint"])
+        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers)
+    run.point("synthetic", folder)
+    return folder
+
+
+def generate_facts(recipe: Recipe, model: Folder) -> dict[str, Any]:
+    """What decides the bytes of the synthetic rows, and nothing else."""
+    return {
+        "stage": "generate",
+        "rows_version": ROWS_VERSION,
+        "model": load_model(model).digest,
+        "seed": recipe.seed,
+        "rules": list(recipe.rules),
+        "rows": recipe.generate.rows,
+        "rows_per_part": recipe.generate.rows_per_part,
+        "where": recipe.generate.where,
+        "max_attempts": recipe.generate.max_attempts,
+        "fingerprint": fingerprint(recipe.generate.cpu),
+    }
+
+
+def sampler_of(recipe: Recipe, model: Folder) -> Sampler:
+    where = recipe.generate.where
+    return Sampler(load_model(model), seed=recipe.seed, rules=recipe.rules, where=where, max_attempts=recipe.generate.max_attempts)
+
+
+def rows_per_part(schema: Schema) -> int:
+    """About 128 MiB of Arrow a part, at eight bytes a cell (a formula of the schema: no measurement enters a plan)."""
+    return max(1000, round(_PART_BYTES / (8 * max(1, len(schema))), -3))
+
+
+def fingerprint(cpu: str) -> dict[str, str]:
+    """What the last bits of a row depend on beside the model (design, section 6)."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__, "pyarrow": pa.__version__}
+    return {"device": f"cpu-{platform.machine()}", "capability": capability, "asked": cpu, **versions}
+
+
+def _make(recipe: Recipe, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
+    """On a worker: load the model once, then make part after part."""
+    import torch
+
+    torch.set_num_threads(1)
+    sampler = sampler_of(recipe, model)
+    if (here := fingerprint(recipe.generate.cpu)) != planned:
+        raise NondeterminismError(f"this worker would make other bytes than the plan's: {here} against {planned}")
+
+    def files_of(part: int) -> Iterable[Table]:
+        numbers = part_rows(plan, part)
+        sampler.rejects.clear()
+        yield f"{part // 10_000:04d}", sampler.range(numbers.start, numbers.stop), {"rejects": dict(sampler.rejects)}
+
+    return files_of
+
+
+def _probe(sampler: Sampler) -> None:
+    if not sampler.rules and not sampler.where:
+        return
+    acceptance = sampler.acceptance()
+    if acceptance < LEAST_ACCEPTANCE:
+        raise RuleError(
+            f"rules: of 10,000 probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down by "
+            f"{sampler.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
+        )
+    sampler.rejects.clear()

@@ -1,0 +1,255 @@
+"""Real shards → RUN/prepared/<id>/{train,validation,holdout,quarantine}/: typed, cleaned rows with stable ids, in two passes.
+
+Pass one profiles every shard and settles the schema from the merged profiles; pass two cleans, derives, splits and writes.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.cleaning import clean, row_hash, split_of
+from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cluster.parts import FilesOf, write_parts
+from raysynth.cluster.rows import map_ordered
+from raysynth.commits import Table
+from raysynth.errors import DataError, RecipeError
+from raysynth.expressions import Expression
+from raysynth.parts import find
+from raysynth.profile import Profile, date_formats, infer_schema
+from raysynth.recipe import Recipe
+from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.schema import FILE, ROW, ROW_ID, Column, Schema
+from raysynth.sources.base import BadRow, InputFile, Shard, Source
+from raysynth.stores.base import store_for
+
+ROWS_VERSION = 1
+SPLITS = ("train", "validation", "holdout")
+QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+_DUPLICATE_BUCKETS = 16
+
+
+@dataclass(frozen=True)
+class Reader:
+    """All that a worker needs to read a part: the part's number is the shard's."""
+
+    source: Source
+    shards: tuple[Shard, ...]
+    schema: Schema
+    formats: dict[str, str]
+
+    def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
+        """A shard's rows in the schema's types, and the rows that are not fit for it."""
+        pieces: list[pa.Table] = []
+        bad: list[BadRow] = []
+        for table, unreadable in self.source.read(self.shards[part]):
+            rows, unfit = clean(table, self.schema, formats=self.formats)
+            pieces.append(rows)
+            bad += [*unreadable, *unfit]
+        return pieces, bad
+
+
+def run(recipe: Recipe, run: Run) -> Folder:
+    """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
+    source = source_of(recipe)
+    files = source.files()
+    snapshot = _snapshot(files, recipe)
+    folder = run.folder("prepared", folder_id({**_facts(recipe), "snapshot": snapshot}))
+    if not folder.committed:
+        shards = source.shards(files)
+        profile = profile_of(source, shards, workers=recipe.generate.workers)
+        schema = _schema(recipe, profile)
+        pinned = {entry["path"]: entry["sha256"] for entry in snapshot}
+        facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
+        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema))
+        drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
+        make = partial(_make, recipe, reader, drop)
+        _check_pinned(files, pinned)
+        write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers)
+        folder.write_json("_raysynth/profile.json", profile.to_json())
+    _check_bad_rows(recipe, folder)
+    run.point("prepared", folder)
+    return folder
+
+
+def source_of(recipe: Recipe) -> Source:
+    made: Source = find("sources", recipe.source.use)(recipe.source.url, **recipe.source.options)
+    return made
+
+
+def profile_of(source: Source, shards: list[Shard], *, workers: int) -> Profile:
+    """One pass over all shards; merging in their order gives one result however they are cut."""
+    profiles: list[Profile] = map_ordered(shards, partial(_profiler, source), workers=workers)
+    return reduce(lambda left, right: left.merge(right), profiles, Profile())
+
+
+def _profiler(source: Source) -> Any:
+    def profile(shard: Shard) -> Profile:
+        seen = Profile()
+        for table, _ in source.read(shard):
+            seen = seen.merge(Profile.observe(table))
+        return seen
+
+    return profile
+
+
+def _facts(recipe: Recipe) -> dict[str, Any]:
+    kinds = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    return {
+        "stage": "prepare",
+        "rows_version": ROWS_VERSION,
+        "seed": recipe.seed,
+        "source": {"use": recipe.source.use, "options": recipe.source.options},
+        "prepare": recipe.prepare.model_dump(),
+        "derive": recipe.derive,
+        "schema": kinds,
+        "pyarrow": pa.__version__,
+    }
+
+
+def _snapshot(files: list[InputFile], recipe: Recipe) -> list[dict[str, Any]]:
+    if not files:
+        raise DataError(f"source.url: '{recipe.source.url}' has no files. Give a file, a folder or a glob that matches some")
+    if not any(file.size_bytes or _packaged(file) for file in files):
+        raise DataError(f"source.url: '{recipe.source.url}': every file is empty. Give at least one row")
+    return [{"path": file.path, "bytes": file.size_bytes, "sha256": _sha256(file)} for file in files]
+
+
+def _sha256(file: InputFile) -> str:
+    """The content's hash, read in pieces; a packaged example is known by the version of its package."""
+    if _packaged(file):
+        return file.etag
+    hashed, start, store = hashlib.sha256(), 0, store_for(file.url)
+    while data := store.read_range(file.url, start, 32 << 20):
+        hashed.update(data)
+        start += len(data)
+    return hashed.hexdigest()
+
+
+def _packaged(file: InputFile) -> bool:
+    return file.url.startswith("examples://")
+
+
+def _check_pinned(files: list[InputFile], pinned: dict[str, str]) -> None:
+    for file in files:
+        if _sha256(file) != pinned[file.path]:
+            raise DataError(f"{file.url}: changed while it was being prepared. Run again when nobody writes to it")
+
+
+def _schema(recipe: Recipe, profile: Profile) -> Schema:
+    overrides = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    schema = infer_schema(profile, overrides)
+    for name, text in recipe.derive.items():
+        if name in schema:
+            raise RecipeError(f"derive.{name}: the input has a column of this name already. Choose another")
+        expression = Expression.parse(text, f"derive.{name}")
+        unknown = sorted(expression.columns - set(schema.names))
+        if unknown:
+            raise RecipeError(f"derive.{name}: no column '{unknown[0]}'. Columns: {', '.join(schema.names)}")
+        kind = expression.type(schema)
+        schema = schema.with_column(Column(name, _kind(kind), kind, derived=True))
+    group = recipe.prepare.group_by
+    if group is not None and group not in schema:
+        raise RecipeError(f"prepare.group_by: no column '{group}'. Columns: {', '.join(schema.names)}")
+    return schema
+
+
+def _kind(type: pa.DataType) -> Any:
+    if pa.types.is_boolean(type):
+        return "boolean"
+    if pa.types.is_integer(type):
+        return "integer"
+    return "number" if pa.types.is_floating(type) or pa.types.is_decimal(type) else "category"
+
+
+def _make(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
+    """On a worker: a part is one shard, read, cleaned, derived and split."""
+    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+
+    def files_of(part: int) -> Iterable[Table]:
+        pieces, bad = reader.cleaned(part)
+        rows = pa.concat_tables(pieces) if pieces else None
+        if rows is not None:
+            rows = _without(rows, drop.get(part))
+            for name, expression in derive.items():
+                rows = rows.append_column(name, expression.evaluate(rows))
+            rows = rows.select([*ROW_ID, *reader.schema.names])
+            splits = split_of(
+                rows,
+                seed=recipe.seed,
+                validation=recipe.prepare.validation,
+                holdout=recipe.prepare.holdout,
+                group_by=recipe.prepare.group_by,
+            )
+            for number, split in enumerate(SPLITS):
+                taken = rows.filter(pa.array(splits == number))
+                yield split, taken if taken.num_rows else None, {}
+        reasons = Counter(row.reason for row in bad)
+        total = (rows.num_rows if rows is not None else 0) + len(bad)
+        yield (
+            "quarantine",
+            _quarantine(bad) if bad else None,
+            {"rows": total, "bad": len(bad), "reasons": dict(reasons.most_common(20))},
+        )
+
+    return files_of
+
+
+def _quarantine(bad: list[BadRow]) -> pa.Table:
+    ordered = sorted(bad, key=lambda row: (row.path, row.row))
+    rows = [{FILE: row.path, ROW: row.row, "reason": row.reason, "text": row.text} for row in ordered]
+    return pa.Table.from_pylist(rows, schema=QUARANTINE)
+
+
+def _without(rows: pa.Table, dropped: Any) -> pa.Table:
+    if dropped is None:
+        return rows
+    return rows.filter(pa.array(~np.isin(rows.column(ROW).to_numpy(), dropped)))
+
+
+def _duplicates(reader: Reader) -> dict[int, Any]:
+    """Part → the `_row` numbers to leave out: of equal rows, the one of the lowest row id stays."""
+    parts = list(range(len(reader.shards)))
+    found: list[pa.Table] = map_reduce(parts, partial(_cut_hashes, reader), _repeated, buckets=_DUPLICATE_BUCKETS)
+    table = pa.concat_tables(found)
+    part, row = table["part"].to_numpy(), table["row"].to_numpy()
+    return {int(number): np.sort(row[part == number]) for number in np.unique(part)}
+
+
+def _cut_hashes(reader: Reader, part: int) -> list[pa.Table]:
+    pieces, _ = reader.cleaned(part)
+    rows = pa.concat_tables(pieces)
+    words = row_hash(rows, reader.schema)
+    table = pa.table({"hash": words, "part": np.full(rows.num_rows, part, np.int64), "row": rows.column(ROW).to_numpy()})
+    bucket = words % np.uint64(_DUPLICATE_BUCKETS)
+    return [table.filter(pa.array(bucket == number)) for number in range(_DUPLICATE_BUCKETS)]
+
+
+def _repeated(_bucket: int, tables: list[pa.Table]) -> pa.Table:
+    """Shards come in the order of (path, first row), so (part, row) orders as row ids do."""
+    ordered = pa.concat_tables(tables).sort_by([("hash", "ascending"), ("part", "ascending"), ("row", "ascending")])
+    words = ordered["hash"].to_numpy()
+    repeated = np.concatenate([np.zeros(min(1, len(words)), np.bool_), words[1:] == words[:-1]])
+    return ordered.filter(pa.array(repeated)).select(["part", "row"])
+
+
+def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
+    bad = rows = 0
+    reasons: Counter[str] = Counter()
+    for marker in folder.markers():
+        for part in marker.parts:
+            bad += part.extra.get("bad", 0)
+            rows += part.extra.get("rows", 0)
+            reasons.update(part.extra.get("reasons", {}))
+    if rows == 0:
+        raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
+    if bad > recipe.prepare.max_bad_rows * rows:
+        raise DataError(
+            f"prepare.max_bad_rows: {bad} of {rows} rows ({bad / rows:.2%}) are bad, and {recipe.prepare.max_bad_rows:.2%} may be. Most: "
+            f"{reasons.most_common(1)[0][0]}. They lie in {folder.url}/quarantine; mend the input, or allow more"
+        )

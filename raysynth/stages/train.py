@@ -1,0 +1,255 @@
+"""Committed prepared rows → RUN/encoded/<id>/ (the shuffled feed) → RUN/model/<id>/: the codec settled, the generator trained."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial, reduce
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysynth.cluster.fit import Job, batch_of, checkpoints, fit, table_of, unpack_facts
+from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cluster.rows import map_ordered
+from raysynth.codecs.base import Codec, Stats
+from raysynth.commits import commit, commit_files, missing, write_task
+from raysynth.draws import row_words
+from raysynth.errors import DataError, RecipeError
+from raysynth.generators.base import Fitted, Generator, Trained
+from raysynth.layout import Facts
+from raysynth.models import codec_of, generator_of, model_files
+from raysynth.progress import Progress
+from raysynth.recipe import Recipe
+from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.schema import FILE, ROW, Schema
+from raysynth.stores.base import join, store_for
+
+ROWS_VERSION = 1
+FEED_ROWS = 262_144  # of one encoded part: what a training worker holds at a time
+SPLITS = ("train", "validation")
+
+
+def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
+    """RecipeError if the generator does not fit the codec's layout, DataError if there are no rows to learn from."""
+    facts = train_facts(recipe, prepared)
+    folder = run.folder("model", folder_id(facts))
+    if not folder.committed:
+        _make(recipe, run, prepared, folder, facts)
+    run.point("model", folder)
+    return folder
+
+
+def train_facts(recipe: Recipe, prepared: Folder) -> Facts:
+    """What decides the model's bytes."""
+    import torch
+
+    return {
+        "stage": "train",
+        "rows_version": ROWS_VERSION,
+        "prepared": prepared.id.split(".")[0],
+        "seed": recipe.seed,
+        "parts": parts_of(recipe),
+        "workers": recipe.train.workers,
+        "device": "cuda" if _use_gpu(recipe) else "cpu",
+        "max_epochs": recipe.train.max_epochs,
+        "max_train_seconds": recipe.train.max_train_seconds,
+        "torch": torch.__version__.split("+")[0],
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }
+
+
+def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    codec = {"use": recipe.codec.use, **recipe.codec.options} if recipe.codec else {"use": "tabular"}
+    return {"codec": codec, "generator": {"use": recipe.generator.use, **recipe.generator.options}}
+
+
+def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Facts) -> None:
+    told = prepared.plan().facts
+    schema = Schema.from_json(told["schema"])
+    codec = _settled(recipe, schema, prepared)
+    generator = _generator(recipe, codec)
+    feed = _encoded(recipe, run, prepared, codec, facts)
+    if isinstance(generator, Fitted):
+        report = _fit(recipe, generator, feed["urls"]["train"])
+    else:
+        report = _train(recipe, codec, generator, feed, folder, facts)
+    described = {
+        "name": recipe.name,
+        "seed": recipe.seed,
+        "schema": told["schema"],
+        "derive": recipe.derive,
+        "parts": facts["parts"],
+    }
+    _commit_model(folder, codec, generator, {**described, "report": report, "facts": facts})
+
+
+def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts:
+    """By gradients, on Ray Train; the generator then has the best weights."""
+    batch_rows = min(generator_batch(generator), max(1, feed["rows"]["train"] // recipe.train.workers))
+    job = Job(
+        model=folder,
+        schema=codec.schema.to_json(),
+        parts=facts["parts"],
+        codec_state=codec.state(),
+        train=feed["urls"]["train"],
+        validation=feed["urls"]["validation"],
+        steps=max(1, feed["rows"]["train"] // (batch_rows * recipe.train.workers)),
+        batch_rows=batch_rows,
+        seed=recipe.seed,
+        max_epochs=recipe.train.max_epochs,
+        max_train_seconds=recipe.train.max_train_seconds,
+        workers=recipe.train.workers,
+        use_gpu=_use_gpu(recipe),
+    )
+    with _live(folder, recipe.train.max_epochs):
+        arrays, report = fit(job)
+    generator.load(arrays, {})
+    return report
+
+
+def _fit(recipe: Recipe, generator: Fitted, urls: tuple[str, ...]) -> Facts:
+    """By independent tasks over the feed, merged in their order."""
+    tasks = generator.tasks()
+    generator.merge(map_ordered(tasks, partial(_fitter, generator, urls), workers=recipe.generate.workers))
+    return {"tasks": len(tasks), "reproducible": True}
+
+
+def _fitter(generator: Fitted, urls: tuple[str, ...]) -> Any:
+    return lambda task: generator.fit(task, (batch_of(_read(url)) for url in urls))
+
+
+def _commit_model(folder: Folder, codec: Codec, generator: Generator, facts: Facts) -> None:
+    files = model_files(codec, generator, facts)
+    for name, data in files.items():
+        folder.store.put(join(folder.url, name), data)
+    commit_files(folder, files)
+    for stat in list(folder.store.list(folder.system_url("checkpoints"))):
+        folder.store.delete(stat.url)
+
+
+def generator_batch(generator: Generator) -> int:
+    return int(getattr(generator, "batch_rows", 512))
+
+
+def _generator(recipe: Recipe, codec: Codec) -> Generator:
+    generator = generator_of(parts_of(recipe)["generator"], codec)
+    if not isinstance(codec.layout, generator.accepts):
+        accepted = ", ".join(layout.__name__ for layout in generator.accepts)
+        raise RecipeError(f"generator.use: takes {accepted}, and the codec gives {type(codec.layout).__name__}. Pick another pair")
+    if not isinstance(generator, Trained | Fitted):
+        raise RecipeError(
+            f"generator.use: '{recipe.generator.use}' is neither trained nor fitted, and train makes no other kind yet"
+        )
+    return generator
+
+
+def _settled(recipe: Recipe, schema: Schema, prepared: Folder) -> Codec:
+    codec = codec_of(parts_of(recipe)["codec"], schema, recipe.seed)
+    urls = prepared.part_urls("train")
+    if not urls:
+        raise DataError(
+            "prepare: no row is left in the train split. Give more rows, or smaller prepare.validation and prepare.holdout"
+        )
+    stats: list[Stats] = map_ordered(urls, partial(_observer, codec), workers=recipe.generate.workers)
+    codec.settle(reduce(lambda left, right: left.merge(right), stats))
+    return codec
+
+
+def _observer(codec: Codec) -> Any:
+    return lambda url: codec.observe(_read(url))
+
+
+def _read(url: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(store_for(url).read(url)))
+
+
+def _encoded(recipe: Recipe, run: Run, prepared: Folder, codec: Codec, facts: Facts) -> dict[str, Any]:
+    """Encode and shuffle once: each split's rows sorted by the hash of their row id, in parts of about FEED_ROWS rows."""
+    keys = ("rows_version", "prepared", "seed")
+    folder = run.folder(
+        "encoded", folder_id({"stage": "encode", "codec": facts["parts"]["codec"], **{key: facts[key] for key in keys}})
+    )
+    urls = {split: prepared.part_urls(split) for split in SPLITS}
+    counts = rows_by_split(prepared)
+    buckets = {split: max(1, -(-counts[split] // FEED_ROWS)) for split in SPLITS}
+    plan = Plan(sum(buckets.values()), {"buckets": buckets})
+    if not folder.committed:
+        folder.write_plan(plan)
+        if missing(folder, plan):
+            for first, split in ((0, "train"), (buckets["train"], "validation")):
+                cut = partial(_cut, codec, buckets[split], recipe.seed)
+                map_reduce(urls[split] or [None], cut, partial(_bring, folder, plan, split, first), buckets=buckets[split])
+        commit(folder, plan)
+    return {"rows": counts, "urls": {split: tuple(folder.part_urls(split)) for split in SPLITS}}
+
+
+def rows_by_split(prepared: Folder) -> dict[str, int]:
+    manifest = prepared.manifest()
+    pairs = list(zip(manifest["sub"].to_pylist(), manifest["rows"].to_pylist(), strict=True))
+    return {split: sum(rows for sub, rows in pairs if sub == split) for split in SPLITS}
+
+
+def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> Any:
+    """One prepared part → its encoded rows with their hash, one table per bucket of hashes."""
+    if url is None:
+        empty = [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
+        return empty if buckets > 1 else empty[0]
+    rows = _read(url)
+    words = hashes(rows, seed)
+    table = table_of(codec.encode(rows)).append_column("_word", pa.array(words))
+    bucket = (words >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
+    tables = [table.filter(pa.array(bucket == number)) for number in range(buckets)]
+    return tables if buckets > 1 else tables[0]
+
+
+def hashes(rows: pa.Table, seed: int) -> NDArray[np.uint64]:
+    """The keyed hash of each row's id: the order in which rows are learnt, whatever files and tasks they came from."""
+    files = rows.column(FILE).combine_chunks()
+    if not pa.types.is_dictionary(files.type):
+        files = files.dictionary_encode()
+    index = files.indices.to_numpy(zero_copy_only=False).astype(np.int64)
+    return row_words(files.dictionary.to_pylist(), index, rows.column(ROW).to_numpy(), seed)
+
+
+def _bring(folder: Folder, plan: Plan, split: str, first: int, bucket: int, tables: list[pa.Table]) -> int:
+    rows = pa.concat_tables([table for table in tables if table.num_rows] or tables[:1])
+    rows = rows.sort_by("_word").drop_columns(["_word"])
+    part = first + bucket
+    write_task(folder, plan, range(part, part + 1), lambda _: [(split, rows if rows.num_rows else None, {})])
+    return rows.num_rows
+
+
+def _use_gpu(recipe: Recipe) -> bool:
+    """`auto` is settled here, once, before anything is made: a model's id says on what it was trained."""
+    if recipe.train.use_gpu != "auto":
+        return bool(recipe.train.use_gpu)
+    import torch
+
+    return torch.cuda.is_available()
+
+
+@contextmanager
+def _live(folder: Folder, max_epochs: int) -> Iterator[None]:
+    """A line per epoch, read from the checkpoints on the store: the same from any machine."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        seen = -1
+        with Progress("train", max_epochs, "epochs") as progress:
+            while not ended.wait(1.0):
+                found = checkpoints(folder)
+                if found and found[-1][0] > seen:
+                    seen, name = found[-1]
+                    report = unpack_facts(folder, name)["report"]
+                    progress.at(seen + 1, loss=round(report["train_loss"], 4), validation=round(report["validation_loss"], 4))
+
+    thread = threading.Thread(target=follow, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join(timeout=10)

@@ -1,0 +1,5 @@
+"""Pins what rows depend on before anything imports torch, numpy or Arrow."""
+
+from raysynth.cluster.session import pin_cpu
+
+pin_cpu()
