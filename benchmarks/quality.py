@@ -1,10 +1,10 @@
-"""RAYSYNTH_DATA's tables → how good, how safe and how fast the autoregressive generator is, as a table beside the ceiling of real rows.
+"""RAYSYNTH_DATA's tables → how good, safe and fast the autoregressive generator is, as a table beside the ceiling of real rows.
 
     RAYSYNTH_DATA=../shared/data python benchmarks/quality.py [adult online_shoppers california_housing]
 
 Trains on *.train (a tenth split off for early stopping), draws as many rows, and judges them on *.test: C2ST is the AUC of a
-gradient-boosted detector of synthetic against test rows (0.5 is perfect), TSTR the score on test rows of a model trained on synthetic
-rows, copies the share of rows that equal a train row, nearer the share that lies nearer to train than to test rows.
+gradient-boosted detector of synthetic against test rows (0.5 is perfect), TSTR the score on test rows of a model trained on
+synthetic rows, copies the share of rows that equal a train row, nearer the share that lies nearer to train than to test rows.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from raysynth.generators.autoregressive import Autoregressive
 from raysynth.schema import FILE, ROW, Column, Kind, Schema
 from raysynth.training import fit, initialise
 
-TARGETS = {"adult": "income", "online_shoppers": "Revenue", "california_housing": "MedHouseVal"}
+TARGETS = {"adult": "income", "online_shoppers": "Revenue", "california_housing": "median_house_value"}
 SEED = 7
 
 
@@ -77,10 +77,7 @@ def synthesise(
     )  # fmt: skip
     train_seconds = time.process_time() - start
     best = min(reports, key=lambda report: report.validation_loss)
-    print(
-        f"  {len(layout.fields)} fields, {len(reports)} epochs, best {best.epoch}: train {best.train_loss:.3f} validation {best.validation_loss:.3f}; {train_seconds:.0f} CPU-s",
-        flush=True,
-    )
+    print(f"  {len(layout.fields)} fields, {len(reports)} epochs; {best}; {train_seconds:.0f} CPU-s", flush=True)
     start = time.process_time()
     made = []
     wanted = max(train.num_rows, 4 * generator.kernel_rows)

@@ -48,7 +48,7 @@ def initialise(make: Callable[[], Trained], seed: int) -> Trained:
 
 
 class Trainer:
-    """`wrap` makes the module that computes the loss (DistributedDataParallel); ranks differ in `rank`, which only keys the noise."""
+    """`wrap` makes the module that computes the loss (DistributedDataParallel); `rank` only keys the noise."""
 
     def __init__(
         self,
@@ -222,7 +222,7 @@ def fit(
         order = np.argsort(Draws.range(seed, f"shuffle/{epoch}", 0, train.rows).words("row"), kind="stable")
         for step in range(steps):
             trainer.step(train.take(order[step * batch_rows : (step + 1) * batch_rows]), epoch, step)
-        reports.append(trainer.end_epoch(_pieces(validation, 8192)))
+        reports.append(trainer.end_epoch(_pieces(validation, 1024)))
         if report:
             report(reports[-1])
         if reports[-1].done:

@@ -63,7 +63,7 @@ def to_numbers(column: pa.Array) -> tuple[Array, Mask]:
     if pa.types.is_null(type_):
         return np.zeros(len(column), dtype=np.int64), nulls
     if is_exact_decimal(type_):
-        pairs = np.frombuffer(column.buffers()[1] or b"", dtype=np.int64).reshape(-1, 2)
+        pairs = np.frombuffer(cast(Any, column.buffers()[1] or b""), dtype=np.int64).reshape(-1, 2)
         return np.where(nulls, 0, pairs[column.offset : column.offset + len(column), 0]), nulls
     if pa.types.is_floating(type_) or pa.types.is_decimal(type_):
         values = column.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False)
@@ -88,7 +88,7 @@ def from_numbers(values: Array, nulls: Mask, type_: pa.DataType) -> pa.Array:
     if is_exact_decimal(type_):
         pairs = np.stack([values, values >> 63], axis=1)
         valid = None if mask is None else pa.array(~mask).buffers()[1]
-        return pa.Array.from_buffers(type_, len(values), [valid, pa.py_buffer(np.ascontiguousarray(pairs))])
+        return pa.Array.from_buffers(type_, len(values), [valid, pa.py_buffer(pairs.tobytes())])
     if pa.types.is_floating(type_):
         with np.errstate(over="ignore"):
             return pa.array(values.astype(type_.to_pandas_dtype()), mask=mask)
@@ -97,7 +97,7 @@ def from_numbers(values: Array, nulls: Mask, type_: pa.DataType) -> pa.Array:
     if pa.types.is_uint64(type_):
         return pa.array(values.view(np.uint64) ^ SIGN, mask=mask)
     if pa.types.is_integer(type_):
-        limits = np.iinfo(type_.to_pandas_dtype())
+        limits = np.iinfo(cast(Any, type_.to_pandas_dtype()))
         return pa.array(np.clip(values, limits.min, limits.max).astype(limits.dtype), mask=mask)
     if pa.types.is_date32(type_) or pa.types.is_time32(type_):
         return pa.array(values.astype(np.int32), mask=mask).view(type_)
@@ -165,7 +165,12 @@ def _merge_counts(one: ColumnStats, two: ColumnStats) -> tuple[Any, NDArray[np.i
 
 
 def _count_words(words: pa.Array, counts: NDArray[np.int64]) -> tuple[pa.Array, NDArray[np.int64]]:
-    table = pa.table({"value": words, "count": counts}).group_by("value").aggregate([("count", "sum")]).sort_by("value")
+    table = (
+        pa.Table.from_arrays([words, pa.array(counts)], ["value", "count"])
+        .group_by("value")
+        .aggregate([("count", "sum")])
+        .sort_by("value")
+    )
     return _whole(table["value"]), np.asarray(table["count_sum"].to_numpy(), dtype=np.int64)
 
 
@@ -211,7 +216,7 @@ class TableStats:
 
 def _lowest(words: NDArray[np.uint64], rows: pa.Table) -> tuple[NDArray[np.uint64], pa.Table]:
     order = np.argsort(words, kind="stable")[:MAX_SAMPLE_ROWS]
-    return words[order], rows.take(pa.array(order))
+    return words[order], rows.take(order)
 
 
 # --- codings -----------------------------------------------------------------------------------------------------------------
@@ -286,7 +291,7 @@ class Coding:
         if not is_number(self.column.type):
             index = np.maximum(cells - len(self.specials), 0)
             if not len(self.atoms):
-                return pa.nulls(len(cells), self.column.type)
+                return pa.array([None] * len(cells), self.column.type)
             return self.atoms.take(pa.array(index, mask=nulls if nulls.any() else None))
         table = self._single_numbers()
         values = table[np.minimum(cells, len(table) - 1)] if len(table) else np.zeros(len(cells), dtype=self.knots.dtype)
@@ -316,7 +321,7 @@ class Coding:
             with np.errstate(over="ignore"):
                 values = low * (1 - part) + high * part
                 return np.round(values, self.step) if self.step < MAX_DECIMALS else values
-        # differences of int64 may need 64 bits without a sign, and more digits than a float has: the count of steps is what is drawn
+        # differences of int64 may need 64 bits without a sign, and more digits than a float has: so steps are counted
         step = np.uint64(max(self.step, 1))
         steps = (high.view(np.uint64) - low.view(np.uint64)) // step
         drawn = np.floor(np.minimum(part * steps.astype(np.float64) + 0.5, 2.0**64 - 2048)).astype(np.uint64)
@@ -330,7 +335,7 @@ class Coding:
             table = self._single_numbers()
             singles = from_numbers(table, np.pad(null, (0, len(table) - len(null))), self.column.type)
         else:
-            singles = pa.concat_arrays([pa.nulls(len(self.specials), self.column.type), self.atoms])
+            singles = pa.concat_arrays([pa.array([None] * len(self.specials), self.column.type), self.atoms])
         inside[: len(singles)] = condition.holds(singles)
         if len(self.edges):
             inside[self.first_interval :] = self._reached(condition)
@@ -383,8 +388,8 @@ class Identifier:
             room *= len(alphabet)
             characters[:, place] = alphabet[digit.astype(np.int64)]
         width = len(self.alphabets)
-        offsets = pa.py_buffer(np.arange(len(draws) + 1, dtype=np.int64) * width)
-        text = pa.Array.from_buffers(pa.large_binary(), len(draws), [None, offsets, pa.py_buffer(characters)])
+        offsets = pa.py_buffer((np.arange(len(draws) + 1, dtype=np.int64) * width).tobytes())
+        text = pa.Array.from_buffers(pa.large_binary(), len(draws), [None, offsets, pa.py_buffer(characters.tobytes())])
         return text.cast(pa.large_string()).cast(self.column.type)
 
 
@@ -414,7 +419,7 @@ def _identifier(column: Column, sample: pa.Array) -> Identifier:
     if is_number(column.type):
         bits = min((pa.types.is_integer(column.type) and column.type.bit_width - 1) or 40, 53)
         return Identifier(column, (), 1 << bits)
-    texts = [value for value in sample.drop_null().cast(pa.string()).to_pylist() if value.isascii()][:1000]
+    texts = [str(value) for value in sample.drop_null().cast(pa.string()).slice(0, 1000).to_pylist() if str(value).isascii()]
     places = [set(place) for place in zip(*texts, strict=True)] if len({len(text) for text in texts}) == 1 else []
     alphabets = [_alphabet(place) for place in places] or list("id-")
     capacity = math.prod(len(alphabet) for alphabet in alphabets)
@@ -458,7 +463,9 @@ class Tabular(Codec):
         columns = [self._column(rows, column) for column in self.schema]
         files = _whole(rows.column(FILE).cast(pa.string())).dictionary_encode()
         index = np.asarray(files.indices, dtype=np.int64)
-        words = row_words(files.dictionary.to_pylist(), index, np.asarray(rows.column(ROW), dtype=np.int64), self.seed)
+        words = row_words(
+            [str(file) for file in files.dictionary.to_pylist()], index, np.asarray(rows.column(ROW), dtype=np.int64), self.seed
+        )
         sample = pa.table(columns, names=self.schema.names)
         return TableStats(tuple(_observe_column(column) for column in columns), *_lowest(words, sample))
 
@@ -519,12 +526,12 @@ class Tabular(Codec):
             if "capacity" in fact:
                 self.codings.append(Identifier(column, tuple(fact["alphabets"]), fact["capacity"]))
                 continue
-            named = {name: arrays[f"{number}.{name}"] for name in ("edges", "starts", "knots")}
+            named: dict[str, Any] = {name: arrays[f"{number}.{name}"] for name in ("edges", "starts", "knots")}
             if is_number(column.type):
                 atoms: Any = arrays[f"{number}.atoms"]
             else:
                 atoms = _words_in(arrays[f"{number}.lengths"], arrays[f"{number}.bytes"], column.type)
-            sizes = {name: fact[name] for name in ("singles", "digits", "cells", "step")}
+            sizes: dict[str, Any] = {name: fact[name] for name in ("singles", "digits", "cells", "step")}
             self.codings.append(Coding(column, tuple(fact["specials"]), atoms, **sizes, **named))
         self._lay_out()
 
@@ -607,7 +614,7 @@ def _field_masks(coding: Coding, cells: Mask, place: int) -> Mapping[int, Mask]:
 
 
 def _words_out(words: pa.Array) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    known: list[bytes] = words.cast(pa.large_binary()).to_pylist()
+    known = [value or b"" for value in words.cast(pa.large_binary()).to_pylist()]
     return np.array([len(value) for value in known], dtype=np.int64), np.frombuffer(b"".join(known), dtype=np.uint8)
 
 

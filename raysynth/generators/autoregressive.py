@@ -80,16 +80,18 @@ class Autoregressive(Trained):
     def _drop(self, z: Tensor, noise: torch.Generator) -> Tensor:
         if not self.training or self.dropout == 0:
             return z
-        keep = torch.empty_like(z).bernoulli_(1 - self.dropout, generator=noise)
-        return z * keep / (1 - self.dropout)
+        # one mask for all fields: their networks are apart, and drawing it is what would cost
+        keep = torch.empty_like(z[:1]).bernoulli_(1 - self.dropout, generator=noise)
+        return z * (keep / (1 - self.dropout))
 
     def _training_order(self, uniform: NDArray[np.float64]) -> list[int]:
         """Half of the orders are the plain one; the others put a random subset of the columns first, small ones as often as big."""
         if uniform[0] < 0.5:
             return self.order
         share = uniform[1] ** 2
-        chosen = {column for i, column in enumerate(self.columns) if uniform[2 + self.columns.index(column)] < share or i < 0}
-        return self._order_with_first({i for i, column in enumerate(self.columns) if column in chosen})
+        return self._order_with_first(
+            {i for i, column in enumerate(self.columns) if uniform[2 + self.columns.index(column)] < share}
+        )
 
     def _canonical_order(self) -> list[int]:
         """Narrow columns first, so that many rows share a prefix; the fields of one column stay together."""
@@ -105,66 +107,72 @@ class Autoregressive(Trained):
 
     @torch.inference_mode()
     def sample(self, draws: Draws, given: Given | None) -> Batch:
-        """Restricted columns first, renormalised on their masks; a row is accepted with the product of the masses after the first."""
+        """Restricted columns first, renormalised on their masks; a row is accepted with the product of all masses but the first."""
         masks = dict(given.masks) if isinstance(given, FieldsGiven) else {}
         first = {i for i, column in enumerate(self.columns) if column in {self.columns[j] for j in masks}}
-        device = self.read.device
         codes_FB = np.zeros((len(self.sizes), len(draws)), dtype=np.int32)
-        prefixes = Prefixes(len(draws))
+        prefixes, context = Prefixes(len(draws)), Context(self.read, len(draws))
         mass_B: NDArray[np.float64] | None = None
-        done: list[int] = []
         for i in self._order_with_first(first):
             if self.sizes[i] > 1:
-                mask = None if i not in masks else torch.from_numpy(masks[i]).to(device)
-                totals_U, code_B = self._draw_field(i, done, codes_FB, prefixes, mask, draws)
+                mask = None if i not in masks else torch.from_numpy(masks[i]).to(self.read.device)
+                mass, codes_FB[i] = self._draw_field(i, context, prefixes, mask, draws)
                 if mask is not None:
-                    mass_B = np.ones(len(draws)) if mass_B is None else mass_B * totals_U[prefixes.of_row]
-                codes_FB[i] = code_B
-                prefixes.extend(code_B, self.sizes[i])
-            done.append(i)
+                    mass_B = np.ones(len(draws)) if mass_B is None else mass_B * mass
+                prefixes.extend(codes_FB[i], self.sizes[i])
+            context.extend(self.embeddings[i], codes_FB[i], slice(self._bounds[i], self._bounds[i + 1]))
         accepted = None if mass_B is None else draws.uniform("accept") < mass_B
         return Batch({"codes": np.ascontiguousarray(codes_FB.T)}, accepted)
 
     def _draw_field(
-        self, i: int, done: list[int], codes_FB: NDArray[np.int32], prefixes: "Prefixes", mask: Tensor | None, draws: Draws
+        self, i: int, context: "Context", prefixes: "Prefixes", mask: Tensor | None, draws: Draws
     ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        uniform = torch.from_numpy(draws.uniform(f"field-{i}").astype(np.float32)).to(self.read.device)
-        totals: list[Tensor] = []
-        cumulated: list[Tensor] = []
-        codes_FU = torch.from_numpy(codes_FB[:, prefixes.padded_rows]).to(self.read.device)
-        weights = self._weights(i, done)
-        for codes_FC in codes_FU.split(CHUNK_ROWS, dim=1):
-            p_CS = torch.softmax(self._logits(i, done, codes_FC, weights), dim=1)
-            if mask is not None:
-                p_CS = p_CS * mask
-            cdf_CS = torch.cumsum(p_CS, dim=1)
-            cumulated.append(cdf_CS)
-            totals.append(cdf_CS[:, -1])
-        cdf_US = torch.cat(cumulated)
-        total_U = torch.cat(totals)
-        if prefixes.shared:
-            of_row = torch.from_numpy(prefixes.of_row).to(cdf_US.device)
-            cdf_BS, total_B = cdf_US[of_row], total_U[of_row]
-        else:
-            cdf_BS, total_B = cdf_US[: len(draws)], total_U[: len(draws)]
-        below_B = torch.minimum(uniform * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
-        code_B = torch.searchsorted(cdf_BS.contiguous(), below_B[:, None], right=True)[:, 0]
-        code_B = code_B.clamp(max=self.sizes[i] - 1)
-        return total_U.cpu().numpy().astype(np.float64), code_B.cpu().numpy()
+        """(rows,) the mass of the mask, and the codes, by the inverse of the distribution function."""
+        weights_KH = context.weights(i)
+        known_UK = context.known() if not prefixes.shared else context.known()[torch.from_numpy(prefixes.padded_rows)]
+        cdfs: list[Tensor] = []
+        for x_CK in known_UK.split(CHUNK_ROWS):
+            p_CS = torch.softmax(self._logits(i, x_CK, weights_KH), dim=1)
+            cdfs.append(torch.cumsum(p_CS if mask is None else p_CS * mask, dim=1))
+        cdf_US = torch.cat(cdfs)
+        cdf_BS = (
+            cdf_US.index_select(0, torch.from_numpy(prefixes.of_row).to(cdf_US.device)) if prefixes.shared else cdf_US[: len(draws)]
+        )
+        total_B = cdf_BS[:, -1]
+        uniform_B = torch.from_numpy(draws.uniform(f"field-{i}").astype(np.float32)).to(total_B.device)
+        # below the total, so that the code found is one of positive probability
+        below_B = torch.minimum(uniform_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
+        code_B = torch.searchsorted(cdf_BS, below_B[:, None], right=True)[:, 0].clamp(max=self.sizes[i] - 1)
+        return total_B.cpu().numpy().astype(np.float64), code_B.cpu().numpy()
 
-    def _weights(self, i: int, done: list[int]) -> Tensor:
-        """(K of the fields before, H): what field i reads, in the order of `done`."""
-        known = [self.read[self._bounds[j] : self._bounds[j + 1], i] for j in done]
-        return torch.cat(known) if known else self.read[:0, i]
-
-    def _logits(self, i: int, done: list[int], codes_FC: Tensor, weights: Tensor) -> Tensor:
-        if done:
-            x_CK = torch.cat([self.embeddings[j][codes_FC[j]] for j in done], dim=1)
-            z_CH = torch.addmm(self.read_bias[i], x_CK, weights).relu_()
-        else:
-            z_CH = self.read_bias[i].relu().expand(codes_FC.shape[1], -1)
+    def _logits(self, i: int, x_CK: Tensor, weights_KH: Tensor) -> Tensor:
+        z_CH = torch.addmm(self.read_bias[i], x_CK, weights_KH).relu_()
         z_CH = z_CH + torch.addmm(self.turn_bias[i], z_CH, self.turn[i]).relu_()
         return torch.addmm(self.head_biases[i], z_CH, self.heads[i])
+
+
+class Context:
+    """The embeddings of the fields drawn so far, side by side: (rows, padded to whole chunks; K of those fields)."""
+
+    def __init__(self, read: Tensor, rows: int) -> None:
+        self.read, self.rows = read, rows
+        self.x_BK = torch.zeros(rows + -rows % CHUNK_ROWS, read.shape[0], device=read.device)
+        self.width = 0
+        self.spans: list[slice] = []
+
+    def known(self) -> Tensor:
+        return self.x_BK[:, : self.width]
+
+    def weights(self, i: int) -> Tensor:
+        """(K, H): what field i reads of the fields drawn, in their order."""
+        return torch.cat([self.read[span, i] for span in self.spans]) if self.spans else self.read[:0, i]
+
+    def extend(self, table: Tensor, codes_B: NDArray[np.int32], span: slice) -> None:
+        width = table.shape[1]
+        codes = torch.from_numpy(codes_B.astype(np.int64)).to(table.device)
+        self.x_BK[: self.rows, self.width : self.width + width] = table.index_select(0, codes)
+        self.width += width
+        self.spans.append(span)
 
 
 class Prefixes:

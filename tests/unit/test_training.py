@@ -1,4 +1,4 @@
-"""The trainer: the same seed gives the same weights, a saved one goes on bit for bit, and it stops when validation stops falling."""
+"""The trainer: the same seed gives the same weights, a saved one goes on bit for bit, and it stops when validation says so."""
 
 import numpy as np
 import torch
