@@ -60,6 +60,6 @@ def test_training_stops_when_validation_no_longer_improves() -> None:
 
 def test_without_validation_rows_the_train_loss_decides() -> None:
     trainer = make()
-    run(trainer, range(1))
-    trainer.step(BATCH, 1, 0)
+    trainer.step(BATCH, 0, 0)
     assert trainer.end_epoch([]).best
+    assert all(np.isfinite(array).all() for array in trainer.best().values())
