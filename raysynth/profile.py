@@ -315,7 +315,7 @@ def _parse_warnings(seen: ColumnProfile, column: Column) -> list[str]:
         if 0.95 <= seen.share(parser) < 1.0:
             bad, kind = seen.present - seen.parses[parser], parser.split()[0]
             return [
-                f"all but {bad:,} of its values are of kind {kind}; schema.columns.{seen.name}.kind: {kind} would set those rows apart"
+                f"all but {bad:,} of its values are of kind {kind}; schema.columns.{seen.name}.kind: {kind} sets those rows apart"
             ]
     return []
 

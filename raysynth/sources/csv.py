@@ -120,7 +120,7 @@ def read_csv(
 
 
 def detect_encoding(sample: bytes) -> str:
-    """UTF-8 where the bytes are, else what charset-normalizer finds likeliest, else cp1252."""
+    """UTF-8 where the bytes are, else what charset-normalizer is sure of, else cp1252."""
     for bom, encoding in _BOMS.items():
         if sample.startswith(bom):
             return encoding
@@ -131,7 +131,8 @@ def detect_encoding(sample: bytes) -> str:
         from charset_normalizer import from_bytes  # only odd files need it
 
         best = from_bytes(sample).best()
-        return best.encoding if best and best.encoding not in ("ascii", "utf_8") else "cp1252"
+        sure = best is not None and best.chaos < 0.05 and "cp1252" not in best.could_be_from_charset
+        return best.encoding if best is not None and sure and best.encoding not in ("ascii", "utf_8") else "cp1252"
 
 
 def detect_quote(text: str) -> str:
