@@ -13,6 +13,8 @@ from raysynth.errors import DataError
 from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
+_AS_SPELLED = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)  # made once: json.loads makes one a line
+
 
 class Jsonl(Source):
     """A row is a line; blank lines are skipped but counted, so `_row` is the line number from zero."""
@@ -61,11 +63,13 @@ def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]
 
 
 def _parse(line: str) -> dict[str, str | None]:
-    found = json.loads(line, parse_int=str, parse_float=str, parse_constant=str)
+    found: object = _AS_SPELLED.decode(line)
     if not isinstance(found, dict):
         raise ValueError(f"the line holds a {type(found).__name__}")
     cells = cast("dict[str, Any]", found)
-    if any(isinstance(cell, dict | list) for cell in cells.values()):
+    if "[" in line or line.count("{") > 1:  # a nested value, most likely; its numbers stay numbers
         plain = cast("dict[str, Any]", json.loads(line))
         cells |= {name: json.dumps(cell, ensure_ascii=False) for name, cell in plain.items() if isinstance(cell, dict | list)}
-    return {name: str(cell).lower() if isinstance(cell, bool) else cell for name, cell in cells.items()}
+    if "true" in line or "false" in line:
+        cells |= {name: str(cell).lower() for name, cell in cells.items() if isinstance(cell, bool)}
+    return cells
