@@ -5,7 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo check test test-all bench clean
+.PHONY: help demo check test bench clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
@@ -17,17 +17,25 @@ help: ## what there is
 	"$(BIN)/python" -m pip install -q -c constraints.txt -e '.[examples,dev]'
 	touch .venv/.ready
 
+demo: .venv/.ready ## 100,000 synthetic flights on an embedded Ray, checked and published
+	@set -e
+	"$(BIN)/raysynth" run jobs/recipes/flights.yaml
+	"$(BIN)/raysynth" verify runs/flights
+
 check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 	@set -e
 	"$(BIN)/python" -m ruff format --check .
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m pyright
-	"$(BIN)/python" -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+	"$(BIN)/python" -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 	"$(BIN)/python" -m pytest tests/unit tests/contract
 
 test: check ## all of check, and the integration tests
 	@set -e
 	if ls tests/integration/test_*.py >/dev/null 2>&1; then "$(BIN)/python" -m pytest tests/integration; fi
+
+bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
+	@"$(BIN)/python" benchmarks/quality.py
 
 clean: ## remove the environment
 	rm -rf .venv

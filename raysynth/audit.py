@@ -12,7 +12,7 @@ from raysynth.stores.base import Stat, join
 
 OUTCOME = f"{SYSTEM}/outcome.json"
 TMP = "/".join([SYSTEM, "tmp", ""])
-KEPT = (f"{SYSTEM}/plan.json", OUTCOME, "_SUCCESS")
+KEPT = (f"{SYSTEM}/plan.json", f"{SYSTEM}/profile.json", OUTCOME, "_SUCCESS")
 KEPT_BELOW = (f"{SYSTEM}/markers/", f"{SYSTEM}/replies/")
 
 
@@ -147,5 +147,4 @@ def _abandon(run: Run, path: str, dry_run: bool) -> list[str]:
 
 def _age_seconds(stat: Stat) -> float:
     """0 where the store does not say when the object was written: then only `older_than_seconds` 0 deletes it."""
-    modified: float | None = getattr(stat, "modified_seconds", None)
-    return 0.0 if modified is None else max(0.0, time.time() - modified)
+    return 0.0 if stat.modified_seconds is None else max(0.0, time.time() - stat.modified_seconds)

@@ -72,14 +72,14 @@ def fit(job: Job) -> tuple[Arrays, Facts]:
 
 def checkpoints(model: Folder) -> list[tuple[int, str]]:
     """(epoch, name) of the checkpoints on the store, in the order of their epochs."""
-    return sorted((int(name.split("-")[1]), name) for name in model.names("_raysynth/checkpoints") if name.startswith("epoch-"))
+    return sorted((int(name.split("-")[1]), name) for name in model.names("_raysynth/tmp/checkpoints") if name.startswith("epoch-"))
 
 
 def final(model: Folder) -> tuple[Arrays, Facts] | None:
     """The best weights and the report of a training that has ended."""
-    for name in model.names("_raysynth/checkpoints"):
+    for name in model.names("_raysynth/tmp/checkpoints"):
         if name.startswith("final-"):
-            return _unpack(model.read(f"_raysynth/checkpoints/{name}"))
+            return _unpack(model.read(f"_raysynth/tmp/checkpoints/{name}"))
     return None
 
 
@@ -111,13 +111,13 @@ def _work(config: dict[str, Any]) -> None:
         if rank == 0:
             arrays, state = trainer.state()
             facts = {**asdict(report), "done": done, "cut_short": late and not report.done, "seconds": round(seconds, 2)}
-            name = f"_raysynth/checkpoints/epoch-{epoch:06d}"
+            name = f"_raysynth/tmp/checkpoints/epoch-{epoch:06d}"
             job.model.put_named(name, "safetensors", _pack(arrays, {"trainer": state, "report": facts}))
         train.report({"epoch": epoch, "validation_loss": report.validation_loss})
     if rank == 0:
         cut_short = _latest_report(job).get("cut_short", False)
         facts = {"epochs": trainer.cursor.epoch, "best_epoch": trainer.cursor.best_epoch, "reproducible": not cut_short}
-        job.model.put_named("_raysynth/checkpoints/final", "safetensors", _pack(trainer.best(), facts))
+        job.model.put_named("_raysynth/tmp/checkpoints/final", "safetensors", _pack(trainer.best(), facts))
 
 
 def _trainer(job: Job, rank: int, world: int) -> Trainer:
@@ -144,7 +144,7 @@ def _resume(job: Job, trainer: Trainer) -> bool:
     found = checkpoints(job.model)
     if not found:
         return False
-    arrays, facts = _unpack(job.model.read(f"_raysynth/checkpoints/{found[-1][1]}"))
+    arrays, facts = _unpack(job.model.read(f"_raysynth/tmp/checkpoints/{found[-1][1]}"))
     trainer.load(arrays, facts["trainer"])
     return bool(facts["report"]["done"])
 
@@ -267,7 +267,7 @@ def _pack(arrays: Arrays, facts: Facts) -> bytes:
 
 def unpack_facts(model: Folder, name: str) -> Facts:
     """What a checkpoint says beside its arrays."""
-    return _unpack(model.read(f"_raysynth/checkpoints/{name}"))[1]
+    return _unpack(model.read(f"_raysynth/tmp/checkpoints/{name}"))[1]
 
 
 def _unpack(data: bytes) -> tuple[Arrays, Facts]:

@@ -43,14 +43,22 @@ def session() -> Iterator[Any]:
             runtime_env={"env_vars": pinned},
             **options,
         )
-    from ray.data import DataContext
-
-    DataContext.get_current().enable_progress_bars = False
+    _quiet_data()
     try:
         yield ray
     finally:
         if not connected:
             ray.shutdown()
+
+
+def _quiet_data() -> None:
+    """raysynth shows its own progress; of Ray Data only warnings are worth a line."""
+    import logging
+
+    from ray.data import DataContext
+
+    DataContext.get_current().enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _only_known_features() -> None:

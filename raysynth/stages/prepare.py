@@ -70,8 +70,8 @@ def run(recipe: Recipe, run: Run) -> Folder:
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(_make, recipe, reader, drop)
         _check_pinned(files, pinned)
-        write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers)
         folder.write_json("_raysynth/profile.json", profile.to_json())
+        write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers)
     _check_bad_rows(recipe, folder)
     run.point("prepared", folder)
     return folder

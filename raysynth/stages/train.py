@@ -126,8 +126,7 @@ def _commit_model(folder: Folder, codec: Codec, generator: Generator, facts: Fac
     for name, data in files.items():
         folder.store.put(join(folder.url, name), data)
     commit_files(folder, files)
-    for stat in list(folder.store.list(folder.system_url("checkpoints"))):
-        folder.store.delete(stat.url)
+    folder.clear_tmp()
 
 
 def generator_batch(generator: Generator) -> int:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Stat:
-    """One object: its full URL, its size, and the store's own tag of its content ('' where it has none)."""
+    """One object: its full URL, its size, the store's own tag of its content ('' where it has none), and when it was written (Unix time)."""
 
     url: str
     size_bytes: int
     etag: str
+    modified_seconds: float | None = None
 
 
 class Store(ABC):

@@ -79,7 +79,7 @@ class File(Store):
         if path.is_dir():
             return None
         # The inode and its change time stand in for a content tag: any rewrite changes one of them, and nobody can set them back.
-        return Stat("file://" + str(path), facts.st_size, f"{facts.st_ino:x}-{facts.st_ctime_ns:x}")
+        return Stat("file://" + str(path), facts.st_size, f"{facts.st_ino:x}-{facts.st_ctime_ns:x}", facts.st_mtime)
 
     def delete(self, url: str) -> None:
         with _told(url, "delete", absent=False):

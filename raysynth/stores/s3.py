@@ -88,9 +88,7 @@ class S3(Store):
             answer = self._page(url, bucket, Prefix=prefix, **page)
             for entry in answer.get("Contents", []):
                 if not entry["Key"].endswith("/"):  # folder markers of other tools hold nothing
-                    found[entry["Key"]] = Stat(
-                        f"s3://{bucket}/{entry['Key']}", int(entry["Size"]), str(entry.get("ETag", "")).strip('"')
-                    )
+                    found[entry["Key"]] = _seen(f"s3://{bucket}/{entry['Key']}", entry["Size"], entry)
             if not answer.get("IsTruncated"):
                 return iter([found[name] for name in sorted(found)])
             page = {"ContinuationToken": answer["NextContinuationToken"]}
@@ -132,7 +130,7 @@ class S3(Store):
             facts = self._call(url, "read", lambda fs: fs.call_s3("head_object", Bucket=bucket, Key=key))
         except FileNotFoundError:
             return None
-        return Stat(f"s3://{bucket}/{key}", int(facts["ContentLength"]), str(facts.get("ETag", "")).strip('"'))
+        return _seen(f"s3://{bucket}/{key}", facts["ContentLength"], facts)
 
     def _page(self, url: str, bucket: str, **options: object) -> dict[str, Any]:
         try:
@@ -260,6 +258,12 @@ def _told(url: str, verb: str, error: Exception) -> str:
         if os.environ.get(name):
             cause = cause.replace(os.environ[name], "***")
     return f"url '{url}': cannot {verb} it: {cause[:500]}. {remedy}"
+
+
+def _seen(url: str, size: Any, facts: dict[str, Any]) -> Stat:
+    """What a listing or a HEAD says of an object."""
+    modified = facts.get("LastModified")
+    return Stat(url, int(size), str(facts.get("ETag", "")).strip('"'), modified.timestamp() if modified else None)
 
 
 def _split(url: str, *, folder: bool = False) -> tuple[str, str]:
