@@ -58,7 +58,7 @@ class Trainer:
         max_epochs: int,
         steps_per_epoch: int,
         learning_rate: float = 2e-3,
-        weight_decay: float = 1e-2,
+        weight_decay: float = 0.1,
         warmup_steps: int = 50,
         average_decay: float = 0.995,
         patience: int = 5,

@@ -29,7 +29,7 @@ class Autoregressive(Trained):
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     kernel_rows = 16_384
 
-    def __init__(self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.1, orders: int = 2) -> None:
+    def __init__(self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.3, orders: int = 2) -> None:
         super().__init__()
         self.sizes, self.dropout, self.orders = layout.sizes, dropout, orders
         self.columns = [field.column for field in layout.fields]
