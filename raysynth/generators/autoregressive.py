@@ -64,7 +64,8 @@ class Autoregressive(Trained):
     def _loss_in_order(self, codes_BF: Tensor, order: list[int], noise: torch.Generator) -> Tensor:
         rank_F = torch.empty(len(order), dtype=torch.long)
         rank_F[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
-        before_KF = (rank_F[self._source_K][:, None] < rank_F[None, :]).to(self.read)
+        varied_K1 = torch.tensor(self.sizes)[self._source_K][:, None] > 1  # a field of one code tells nothing
+        before_KF = ((rank_F[self._source_K][:, None] < rank_F[None, :]) & varied_K1).to(self.read)
         x_BK = torch.cat([table[codes_BF[:, i]] for i, table in enumerate(self.embeddings)], dim=1)
         read = (self.read * before_KF[:, :, None]).flatten(1)
         z_BFH = functional.relu((x_BK @ read).unflatten(1, self.read_bias.shape) + self.read_bias)
@@ -120,7 +121,7 @@ class Autoregressive(Trained):
                 if mask is not None:
                     mass_B = np.ones(len(draws)) if mass_B is None else mass_B * mass
                 prefixes.extend(codes_FB[i], self.sizes[i])
-            context.extend(self.embeddings[i], codes_FB[i], slice(self._bounds[i], self._bounds[i + 1]))
+                context.extend(self.embeddings[i], codes_FB[i], slice(self._bounds[i], self._bounds[i + 1]))
         accepted = None if mass_B is None else draws.uniform("accept") < mass_B
         return Batch({"codes": np.ascontiguousarray(codes_FB.T)}, accepted)
 
