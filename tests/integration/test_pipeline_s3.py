@@ -1,0 +1,81 @@
+"""The same recipe on s3://: the same part hashes as on disk, on a healthy server and on one that fails three requests in ten."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import s3_servers
+
+from raysynth.runs import Run
+
+RECIPE = """
+name: wine
+source: examples://wine
+train: {max_epochs: 1}
+generate: {rows: 2500, rows_per_part: 500, workers: 1}
+"""
+
+
+def run(recipe: Path, url: str, environment: dict[str, str]) -> None:
+    command = [sys.executable, "-m", "raysynth", "run", str(recipe), "--set", f"run={url}"]
+    clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert s3_servers.SECRET not in done.stderr + done.stdout
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("s3") / "wine.yaml"
+    path.write_text(RECIPE)
+    return path
+
+
+@pytest.fixture(scope="module")
+def on_disk(recipe: Path) -> list[str]:
+    run(recipe, str(recipe.parent / "run"), {})
+    return names(str(recipe.parent / "run"))
+
+
+def names(url: str) -> list[str]:
+    folder = Run(url).current("synthetic")
+    assert folder is not None
+    return folder.manifest()["name"].to_pylist()
+
+
+def test_moto_holds_the_same_parts_as_the_disk_and_another_reader_opens_them(
+    recipe: Path, on_disk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_servers.moto(tmp_path) as endpoint:
+        environment = s3_servers.environment(endpoint)
+        run(recipe, "s3://bucket/runs/wine", environment)
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        assert names("s3://bucket/runs/wine") == on_disk
+        import boto3
+
+        client = boto3.client("s3", endpoint_url=endpoint)
+        listed = client.list_objects_v2(Bucket="bucket", Prefix="runs/wine/synthetic/")["Contents"]
+        keys = [entry["Key"] for entry in listed if entry["Key"].endswith(".parquet") and "_raysynth" not in entry["Key"]]
+        rows = 0
+        for key in keys:
+            client.download_file("bucket", key, str(tmp_path / "part.parquet"))
+            rows += pq.ParquetFile(tmp_path / "part.parquet").metadata.num_rows
+        assert rows == 2500
+
+
+def test_a_server_with_keys_that_fails_three_requests_in_ten_gets_the_same_parts(
+    recipe: Path, on_disk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with s3_servers.rclone(tmp_path) as endpoint, s3_servers.faulty(endpoint, share=0.3, seed=1) as proxy:
+        run(recipe, "s3://bucket/runs/wine", s3_servers.environment(proxy.url))
+        assert sum(proxy.faults.values()) > 20
+        for name, value in s3_servers.environment(endpoint).items():
+            monkeypatch.setenv(name, value)
+        assert names("s3://bucket/runs/wine") == on_disk
