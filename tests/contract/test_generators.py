@@ -1,0 +1,177 @@
+"""Laws that every generator on the shelf keeps: it learns, and each row it draws is a function of its own draws alone."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from safetensors.numpy import load, save
+
+from raysynth.draws import Draws
+from raysynth.generators.base import Fitted, Generator, Trained
+from raysynth.layout import Batch, Field, Fields, FieldsGiven, Given, Layout
+from raysynth.parts import available, find
+from raysynth.training import Trainer, initialise
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "autoregressive": [{}, {"hidden": 16, "embedding": 4, "dropout": 0.0, "orders": 1}],
+}
+"""Generator → the options to try it with. A new generator adds its row, and a new layout adds its sample below."""
+
+GENERATORS = [(name, options) for name in available("generators") for options in OPTIONS.get(name, [])]
+every_generator = pytest.mark.parametrize(("name", "options"), GENERATORS, ids=str)
+
+SEED = 4
+STEPS = 20
+KERNEL_ROWS = 1024
+
+
+def _fields() -> tuple[Layout, Batch, Given]:
+    noise = np.random.default_rng(1)
+    sizes = [3, 1, 60, 8, 2]
+    a = noise.choice(3, 1024, p=[0.7, 0.2, 0.1])
+    c = np.where(a == 0, noise.integers(0, 10, 1024), noise.integers(40, 60, 1024))
+    codes = np.stack([a, 0 * a, c, c % 8, (a > 0).astype(int)], axis=1).astype(np.int32)
+    layout = Fields(tuple(Field(f"f{i}", f"c{min(i, 3)}", size) for i, size in enumerate(sizes)))
+    return layout, Batch({"codes": codes}), FieldsGiven({0: np.array([True, True, False]), 2: np.arange(60) < 50})
+
+
+SAMPLES = {Fields: _fields}
+"""Layout → one of it, rows to learn from, and a condition that some of them meet."""
+
+_learnt: dict[str, Generator] = {}
+
+
+def sample_of(name: str) -> tuple[Layout, Batch, Given]:
+    accepts = find("generators", name).accepts
+    return next(make for layout, make in SAMPLES.items() if layout in accepts)()
+
+
+def make(name: str, options: dict[str, Any]) -> Generator:
+    cls, layout = find("generators", name), sample_of(name)[0]
+    if issubclass(cls, Trained):
+        return initialise(lambda: cls(layout, **options), SEED)
+    generator = cls(layout, **options)
+    assert isinstance(generator, Generator)
+    return generator
+
+
+def losses_of(generator: Trained, batch: Batch) -> list[float]:
+    trainer = Trainer(generator, seed=SEED, max_epochs=1, steps_per_epoch=STEPS, warmup_steps=5, learning_rate=1e-2)
+    losses = [trainer.step(batch, 0, step) for step in range(STEPS)]
+    trainer.end_epoch([batch])
+    generator.load(trainer.best(), {})
+    return losses
+
+
+def learnt(name: str, options: dict[str, Any]) -> Generator:
+    key = f"{name} {options}"
+    if key not in _learnt:
+        generator, batch = make(name, options), sample_of(name)[1]
+        if isinstance(generator, Trained):
+            losses_of(generator, batch)
+        elif isinstance(generator, Fitted):
+            generator.merge([generator.fit(task, [batch]) for task in generator.tasks()])
+        generator.kernel_rows = KERNEL_ROWS
+        _learnt[key] = generator
+    return _learnt[key]
+
+
+def draws(rows: int = KERNEL_ROWS) -> Draws:
+    return Draws.range(SEED, "generate", 0, rows)
+
+
+def given_of(name: str, conditioned: bool) -> Given | None:
+    return sample_of(name)[2] if conditioned else None
+
+
+def same(one: Batch, two: Batch) -> bool:
+    if (one.accepted is None) != (two.accepted is None) or one.arrays.keys() != two.arrays.keys():
+        return False
+    accepted = one.accepted is None or two.accepted is None or np.array_equal(one.accepted, two.accepted)
+    return accepted and all(array.tobytes() == two[key].tobytes() for key, array in one.arrays.items())
+
+
+def test_every_generator_of_the_shelf_is_tried() -> None:
+    assert available("generators") == sorted(OPTIONS), "give the new generator a row in OPTIONS"
+
+
+@every_generator
+def test_it_learns_in_twenty_steps(name: str, options: dict[str, Any]) -> None:
+    """A tenth off the loss: far more than the noise of one batch seen twenty times."""
+    generator, batch = make(name, options), sample_of(name)[1]
+    if not isinstance(generator, Trained):
+        pytest.skip("nothing is trained by steps")
+    losses = losses_of(generator, batch)
+    assert len(losses) == STEPS
+    assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+
+@every_generator
+def test_training_twice_gives_the_same_bits(name: str, options: dict[str, Any]) -> None:
+    one, two = make(name, options), make(name, options)
+    batch = sample_of(name)[1]
+    for generator in (one, two):
+        if isinstance(generator, Trained):
+            losses_of(generator, batch)
+        elif isinstance(generator, Fitted):
+            generator.merge([generator.fit(task, [batch]) for task in generator.tasks()])
+    (arrays, facts), (others, other_facts) = one.state(), two.state()
+    assert facts == other_facts
+    assert {key: array.tobytes() for key, array in arrays.items()} == {key: array.tobytes() for key, array in others.items()}
+
+
+@every_generator
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_a_batch_has_the_rows_asked_for_in_the_layout_of_the_train_rows(
+    name: str, options: dict[str, Any], conditioned: bool
+) -> None:
+    made, real = learnt(name, options).sample(draws(), given_of(name, conditioned)), sample_of(name)[1]
+    assert made.rows == KERNEL_ROWS
+    assert {key: (array.dtype, array.shape[1:]) for key, array in made.arrays.items()} == {
+        key: (array.dtype, array.shape[1:]) for key, array in real.arrays.items()
+    }
+    if isinstance(layout := sample_of(name)[0], Fields):
+        assert (made["codes"] >= 0).all()
+        assert (made["codes"] < np.array(layout.sizes)).all()
+
+
+@every_generator
+@pytest.mark.parametrize("conditioned", [False, True])
+def test_the_same_draws_give_the_same_rows(name: str, options: dict[str, Any], conditioned: bool) -> None:
+    generator, condition = learnt(name, options), given_of(name, conditioned)
+    first = generator.sample(draws(), condition)
+    np.random.default_rng().random(7)
+    assert same(first, generator.sample(draws(), condition))
+    other = generator.sample(draws().attempt(1), condition)
+    assert not same(first, other), "another attempt must be another row"
+
+
+@every_generator
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(seed=st.integers(0, 2**32), alike=st.integers(1, KERNEL_ROWS), conditioned=st.booleans())
+def test_rows_know_no_neighbours(name: str, options: dict[str, Any], seed: int, alike: int, conditioned: bool) -> None:
+    """Any rows in any order beside any others (few distinct ones too, where prefixes are shared): the same bits."""
+    generator, condition = learnt(name, options), given_of(name, conditioned)
+    index = np.random.default_rng(seed).integers(0, alike, KERNEL_ROWS)
+    whole = generator.sample(draws(), condition)
+    assert same(generator.sample(draws().take(index), condition), whole.take(index))
+    strangers = Draws.range(seed, "others", 0, KERNEL_ROWS - 1)
+    one = Draws(
+        SEED, "generate", np.append(strangers.rows + np.uint64(10**9), np.uint64(alike - 1)), np.zeros(KERNEL_ROWS, np.uint64)
+    )
+    assert same(generator.sample(one, condition).take(slice(-1, None)), whole.take(slice(alike - 1, alike)))
+
+
+@every_generator
+def test_the_state_is_all_there_is(name: str, options: dict[str, Any]) -> None:
+    generator, twin = learnt(name, options), make(name, options)
+    arrays, facts = generator.state()
+    stored = save({key: np.ascontiguousarray(array) for key, array in arrays.items()}) if arrays else b""
+    twin.load(load(stored) if stored else {}, json.loads(json.dumps(facts)))
+    twin.kernel_rows = KERNEL_ROWS
+    for conditioned in (False, True):
+        condition = given_of(name, conditioned)
+        assert same(twin.sample(draws(), condition), generator.sample(draws(), condition))
