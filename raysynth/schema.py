@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 import pyarrow as pa
 
@@ -108,6 +108,6 @@ def arrow_type(text: str) -> pa.DataType:
         return make(int(match[2]), int(match[3]))
     aliases = {"float": "float32", "double": "float64", "halffloat": "float16"}
     try:
-        return pa.type_for_alias(aliases.get(text, text))
+        return pa.type_for_alias(cast("Any", aliases.get(text, text)))
     except ValueError:
         raise DataError(f"type '{text}': raysynth keeps no column of this Arrow type") from None

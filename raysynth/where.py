@@ -43,7 +43,8 @@ class Range:
             inside = pc.and_(inside, (pc.greater if self.over else pc.greater_equal)(column, self.minimum))
         if self.maximum is not None:
             inside = pc.and_(inside, (pc.less if self.under else pc.less_equal)(column, self.maximum))
-        return np.asarray(pc.fill_null(inside, False).to_numpy(zero_copy_only=False), dtype=np.bool_)
+        filled = pc.fill_null(inside, False)  # pyright: ignore[reportArgumentType] (the stub forgets scalars)
+        return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 Condition = Values | Range

@@ -212,9 +212,9 @@ def _stream(urls: list[str]) -> Iterator[Batch]:
 
     data = ray.data.from_arrow([pa.table({"url": [url]}) for url in urls])
     data.context.execution_options.preserve_order = True
-    read = data.map_batches(_fetch, batch_size=1, batch_format="pyarrow", num_cpus=0)
+    read = data.map_batches(cast("Any", _fetch), batch_size=1, batch_format="pyarrow", num_cpus=0)
     for table in read.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):
-        yield batch_of(load_part(table["data"][0].as_py()))
+        yield batch_of(load_part(cast("pa.Table", table)["data"][0].as_py()))
 
 
 def _fetch(urls: pa.Table) -> pa.Table:
@@ -242,7 +242,8 @@ def batch_of(table: pa.Table) -> Batch:
     for name in table.column_names:
         column = table.column(name).combine_chunks()
         if pa.types.is_fixed_size_list(column.type):
-            arrays[name] = column.flatten().to_numpy(zero_copy_only=False).reshape(len(column), column.type.list_size)
+            lists = cast("pa.FixedSizeListArray", column)
+            arrays[name] = lists.flatten().to_numpy(zero_copy_only=False).reshape(len(lists), lists.type.list_size)
         else:
             arrays[name] = column.to_numpy(zero_copy_only=False)
     return Batch(arrays)

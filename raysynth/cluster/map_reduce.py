@@ -15,11 +15,17 @@ def map_reduce(
 
     Tables stay in Ray's object store (and spill to disk); the driver holds references only. A task that dies runs again.
     """
+
+    def cut_one(item: Any) -> Any:  # Ray wants a function, and one table where it expects one
+        tables = cut(item)
+        return tables if buckets > 1 else tables[0]
+
+    def bring_one(bucket: int, *tables: pa.Table) -> Any:
+        return bring(bucket, list(tables))
+
     with session() as ray:
-        mapped = ray.remote(num_cpus=1, max_retries=4, num_returns=buckets)(
-            lambda item: cut(item)
-        )  # ray wants a function, and cut may be a partial
-        reduced = ray.remote(num_cpus=1, max_retries=4)(lambda bucket, *tables: bring(bucket, list(tables)))  # type: ignore[no-any-return]
+        mapped = ray.remote(num_cpus=1, max_retries=4, num_returns=buckets)(cut_one)
+        reduced = ray.remote(num_cpus=1, max_retries=4)(bring_one)
         pieces = [_as_list(mapped.remote(item), buckets) for item in items]
         done = [reduced.remote(bucket, *[piece[bucket] for piece in pieces]) for bucket in range(buckets)]
         del pieces

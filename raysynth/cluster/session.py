@@ -1,7 +1,7 @@
 """Connects to Ray: the cluster that RAY_ADDRESS names (a submitted job has one), or an embedded one; and pins what rows depend on."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,7 +27,7 @@ def pin_cpu() -> None:
 
 
 @contextmanager
-def session() -> Iterator[Any]:
+def session() -> Generator[Any]:
     """A connected Ray; an embedded one ends with the block. Workers get the same pins as the driver."""
     import ray
 
@@ -35,11 +35,12 @@ def session() -> Iterator[Any]:
     if not connected:
         pinned = {name: os.environ[name] for name in (*AVX2, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
         local = "RAY_ADDRESS" not in os.environ
-        options: dict[str, Any] = {"include_dashboard": False, "object_store_memory": 1 << 30} if local else {}
+        options: dict[str, Any] = {"logging_level": "ERROR"}
+        if local:
+            options |= {"include_dashboard": False, "object_store_memory": 1 << 30}
         ray.init(
             address="local" if local else None,
             log_to_driver=False,
-            logging_level="ERROR",
             runtime_env={"env_vars": pinned},
             **options,
         )

@@ -60,7 +60,7 @@ def sampler_of(recipe: Recipe, model: Folder) -> Sampler:
 
 def rows_per_part(schema: Schema) -> int:
     """About 128 MiB of Arrow a part, at eight bytes a cell (a formula of the schema: no measurement enters a plan)."""
-    return max(1000, round(_PART_BYTES / (8 * max(1, len(schema))), -3))
+    return max(1000, _PART_BYTES // (8 * max(1, len(schema))) // 1000 * 1000)
 
 
 def fingerprint(cpu: str) -> dict[str, str]:

@@ -24,7 +24,7 @@ from raysynth.parts import find
 from raysynth.profile import Profile, date_formats, infer_schema
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id
-from raysynth.schema import FILE, ROW, ROW_ID, Column, Schema
+from raysynth.schema import FILE, ROW, ROW_ID, Column, Kind, Schema
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stores.base import store_for
 
@@ -142,7 +142,7 @@ def _check_pinned(files: list[InputFile], pinned: dict[str, str]) -> None:
 
 
 def _schema(recipe: Recipe, profile: Profile) -> Schema:
-    overrides = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    overrides: dict[str, Kind] = {name: column.kind for name, column in recipe.schema_.columns.items()}
     schema = infer_schema(profile, overrides)
     for name, text in recipe.derive.items():
         if name in schema:
@@ -225,7 +225,8 @@ def _cut_hashes(reader: Reader, part: int) -> list[pa.Table]:
     pieces, _ = reader.cleaned(part)
     rows = pa.concat_tables(pieces)
     words = row_hash(rows, reader.schema)
-    table = pa.table({"hash": words, "part": np.full(rows.num_rows, part, np.int64), "row": rows.column(ROW).to_numpy()})
+    parts = pa.array(np.full(rows.num_rows, part, np.int64))
+    table = pa.table({"hash": pa.array(words), "part": parts, "row": rows.column(ROW).combine_chunks()})
     bucket = words % np.uint64(_DUPLICATE_BUCKETS)
     return [table.filter(pa.array(bucket == number)) for number in range(_DUPLICATE_BUCKETS)]
 

@@ -1,10 +1,10 @@
 """Committed prepared rows → RUN/encoded/<id>/ (the shuffled feed) → RUN/model/<id>/: the codec settled, the generator trained."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator as Context
 from contextlib import contextmanager
 from functools import partial, reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -118,7 +118,10 @@ def _fit(recipe: Recipe, generator: Fitted, urls: tuple[str, ...]) -> Facts:
 
 
 def _fitter(generator: Fitted, urls: tuple[str, ...]) -> Any:
-    return lambda task: generator.fit(task, (batch_of(_read(url)) for url in urls))
+    def fit_task(task: str) -> Stats:
+        return generator.fit(task, (batch_of(_read(url)) for url in urls))
+
+    return fit_task
 
 
 def _commit_model(folder: Folder, codec: Codec, generator: Generator, facts: Facts) -> None:
@@ -158,7 +161,10 @@ def _settled(recipe: Recipe, schema: Schema, prepared: Folder) -> Codec:
 
 
 def _observer(codec: Codec) -> Any:
-    return lambda url: codec.observe(_read(url))
+    def observe(url: str) -> Stats:
+        return codec.observe(_read(url))
+
+    return observe
 
 
 def _read(url: str) -> pa.Table:
@@ -187,30 +193,27 @@ def _encoded(recipe: Recipe, run: Run, prepared: Folder, codec: Codec, facts: Fa
 
 def rows_by_split(prepared: Folder) -> dict[str, int]:
     manifest = prepared.manifest()
-    pairs = list(zip(manifest["sub"].to_pylist(), manifest["rows"].to_pylist(), strict=True))
+    pairs = cast("list[tuple[str, int]]", list(zip(manifest["sub"].to_pylist(), manifest["rows"].to_pylist(), strict=True)))
     return {split: sum(rows for sub, rows in pairs if sub == split) for split in SPLITS}
 
 
-def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> Any:
+def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> list[pa.Table]:
     """One prepared part → its encoded rows with their hash, one table per bucket of hashes."""
     if url is None:
-        empty = [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
-        return empty if buckets > 1 else empty[0]
+        return [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
     rows = _read(url)
     words = hashes(rows, seed)
     table = table_of(codec.encode(rows)).append_column("_word", pa.array(words))
     bucket = (words >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
-    tables = [table.filter(pa.array(bucket == number)) for number in range(buckets)]
-    return tables if buckets > 1 else tables[0]
+    return [table.filter(pa.array(bucket == number)) for number in range(buckets)]
 
 
 def hashes(rows: pa.Table, seed: int) -> NDArray[np.uint64]:
     """The keyed hash of each row's id: the order in which rows are learnt, whatever files and tasks they came from."""
-    files = rows.column(FILE).combine_chunks()
-    if not pa.types.is_dictionary(files.type):
-        files = files.dictionary_encode()
+    column = rows.column(FILE).combine_chunks()
+    files = cast("pa.DictionaryArray", column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
     index = files.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return row_words(files.dictionary.to_pylist(), index, rows.column(ROW).to_numpy(), seed)
+    return row_words(cast("list[str]", files.dictionary.to_pylist()), index, rows.column(ROW).to_numpy(), seed)
 
 
 def _bring(folder: Folder, plan: Plan, split: str, first: int, bucket: int, tables: list[pa.Table]) -> int:
@@ -231,7 +234,7 @@ def _use_gpu(recipe: Recipe) -> bool:
 
 
 @contextmanager
-def _live(folder: Folder, max_epochs: int) -> Iterator[None]:
+def _live(folder: Folder, max_epochs: int) -> Context[None]:
     """A line per epoch, read from the checkpoints on the store: the same from any machine."""
     ended = threading.Event()
 
