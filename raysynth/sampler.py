@@ -19,6 +19,8 @@ from raysynth.models import Model
 from raysynth.where import parse_where, satisfied
 
 Numbers = NDArray[np.uint64]
+Failed = dict[str, NDArray[np.bool_]]
+"""Check → (rows,) True where the row fails it."""
 
 
 class Sampler:
@@ -72,26 +74,28 @@ class Sampler:
         held = 0
         for start in range(0, rows, kernel_rows):
             part = numbers[start : start + kernel_rows]
-            drawn, accepted = self._draw(Draws.of(self.seed, "generate", part))
-            held += int((accepted & self._holds(drawn, accepted)).sum())
+            _, failed = self._draw(Draws.of(self.seed, "generate", part))
+            every = np.ones(len(part), dtype=np.bool_)
+            held += int(self._holds(failed, every).sum())
+            self._count(failed, every)
         return held / rows
 
     def _try(self, numbers: Numbers, attempt: Numbers) -> tuple[pa.Table, NDArray[np.int64], int]:
         """One kernel call → the rows that hold, the slots they belong to, and how many attempts of each slot were tried."""
-        attempts = max(1, self.model.generator.kernel_rows // len(numbers))
+        attempts = max(1, self.model.generator.kernel_rows // len(numbers)) if attempt.any() else 1  # the first try mostly holds
         rows = np.repeat(numbers, attempts)
         tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(numbers))
-        if attempts > 1 and not int(attempt.max()):  # nothing was turned down yet: do not draw what is likely thrown away
-            attempts, rows, tries = 1, numbers, attempt
-        drawn, accepted = self._draw(Draws(self.seed, "generate", rows, tries))
-        accepted = accepted & self._holds(drawn, accepted)
-        grid = accepted.reshape(len(numbers), attempts)
-        slot = np.flatnonzero(grid.any(axis=1))
-        first = slot * attempts + grid[slot].argmax(axis=1)
+        drawn, failed = self._draw(Draws(self.seed, "generate", rows, tries))
+        within = tries < self.max_attempts  # a call may try more: they never count, so that no batching saves a row
+        holds = self._holds(failed, within).reshape(len(numbers), attempts)
+        before = np.cumsum(holds, axis=1) - holds  # attempts after the first that holds belong to no row
+        self._count(failed, within & (before == 0).ravel())
+        slot = np.flatnonzero(holds.any(axis=1))
+        first = slot * attempts + holds[slot].argmax(axis=1)
         return drawn.take(first), slot, attempts
 
-    def _draw(self, draws: Draws) -> tuple[pa.Table, NDArray[np.bool_]]:
-        """Draws (at most one kernel's) → as many rows, derived columns too, and which of them the exact condition accepts."""
+    def _draw(self, draws: Draws) -> tuple[pa.Table, Failed]:
+        """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check."""
         kernel_rows = self.model.generator.kernel_rows
         padded = draws.take(np.arange(kernel_rows) % len(draws))
         batch = self.model.generator.sample(padded, self.given)
@@ -99,19 +103,23 @@ class Sampler:
         for name, expression in self.derive.items():
             table = table.append_column(name, expression.evaluate(table))
         table = table.select(self.model.schema.names).cast(self.model.schema.arrow)
-        accepted = np.ones(len(draws), dtype=np.bool_) if batch.accepted is None else batch.accepted[: len(draws)]
-        return table, accepted
-
-    def _holds(self, rows: pa.Table, accepted: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        holds = np.ones(rows.num_rows, dtype=np.bool_)
-        self.rejects["condition"] += int((~accepted).sum())
-        checks = {f"rule '{rule.text}'": rule.holds(rows) for rule in self.rules}
+        failed: Failed = {}
+        if batch.accepted is not None:
+            failed["where" if self.where else "the generator"] = ~batch.accepted[: len(draws)]
         if self.where:
-            checks = {"where": satisfied(self.where, rows), **checks}
-        for name, held in checks.items():
-            self.rejects[name] += int((accepted & holds & ~held).sum())
-            holds &= held
+            failed["where"] = ~satisfied(self.where, table) | failed.get("where", np.zeros(len(draws), dtype=np.bool_))
+        return table, failed | {f"rule '{rule.text}'": ~rule.holds(table) for rule in self.rules}
+
+    def _holds(self, failed: Failed, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        holds = among.copy()
+        for fails in failed.values():
+            holds &= ~fails
         return holds
+
+    def _count(self, failed: Failed, counted: NDArray[np.bool_]) -> None:
+        """Each check on its own, so that one that nothing passes is always the worst."""
+        for name, fails in failed.items():
+            self.rejects[name] += int((fails & counted).sum())
 
     def _check_attempts(self, numbers: Numbers, attempt: Numbers, missed: NDArray[np.int64]) -> None:
         spent = missed[attempt[missed] >= self.max_attempts] if len(missed) else missed

@@ -1,0 +1,228 @@
+"""Rows by number: row i is its own first attempt that holds, whoever asks; conditions are met by every row, and exactly."""
+
+import datetime as dt
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy.stats import chi2_contingency, ks_2samp
+
+from raysynth.codecs.tabular import Tabular
+from raysynth.draws import Draws
+from raysynth.errors import RecipeError, RuleError
+from raysynth.expressions import Expression
+from raysynth.generators.autoregressive import Autoregressive
+from raysynth.layout import FieldsGiven
+from raysynth.models import Model
+from raysynth.sampler import Sampler
+from raysynth.schema import FILE, ROW, Column, Schema
+from raysynth.training import fit, initialise
+from raysynth.where import satisfied
+
+SEED = 11
+ROWS = 300
+RULES = ("price < 40 or grade != 'b'", "stock % 2 == 0")
+WHERES: dict[str, dict[str, Any]] = {
+    "a set of categories": {"grade": ["a", "c"]},
+    "null": {"grade": None},
+    "a range of numbers": {"price": {"min": 10, "under": 25}},
+    "an integer": {"stock": 6},
+    "a range of integers of a few": {"stock": {"over": 3, "max": 9}},
+    "a range of many integers": {"meters": {"min": 2000, "max": 4000}},
+    "a range of dates": {"day": {"min": "2024-02-01", "max": "2024-03-15"}},
+    "a boolean": {"sold": True},
+    "a derived column": {"dear": True},
+    "three together": {"grade": ["a", "c"], "price": {"min": 8}, "day": {"max": "2024-06-30"}},
+    "three others": {"sold": False, "meters": {"under": 4000}, "stock": [4, 5, 6, 7, 8]},
+}
+
+
+def train_rows(rows: int = 3000) -> pa.Table:
+    noise = np.random.default_rng(0)
+    grade = noise.choice(4, rows, p=[0.4, 0.3, 0.2, 0.1])
+    price = np.round(noise.lognormal(2 + 0.4 * grade, 0.5), 2)
+    days = noise.integers(0, 366, rows) // (1 + grade)
+    return pa.table(
+        {
+            "grade": pa.array([("a", "b", "c", None)[code] for code in grade], pa.string()),
+            "price": price,
+            "stock": noise.poisson(6, rows),
+            "meters": noise.integers(0, 6000, rows) + 100 * grade,
+            "day": pa.array([dt.date(2024, 1, 1) + dt.timedelta(int(day)) for day in days], pa.date32()),
+            "sold": price < 12,
+            FILE: ["a.csv"] * rows,
+            ROW: range(rows),
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    rows = train_rows()
+    schema = Schema(
+        (
+            Column("grade", "category", pa.string()),
+            Column("price", "number", pa.float64()),
+            Column("stock", "integer", pa.int64()),
+            Column("meters", "integer", pa.int64()),
+            Column("day", "date", pa.date32()),
+            Column("sold", "boolean", pa.bool_()),
+            Column("dear", "boolean", pa.bool_(), derived=True),
+        )
+    )
+    codec = Tabular(schema.learnt, seed=SEED)
+    layout = codec.settle(codec.observe(rows))
+    generator = initialise(lambda: Autoregressive(layout, hidden=16, embedding=8), SEED)
+    assert isinstance(generator, Autoregressive)
+    batch = codec.encode(rows)
+    fit(generator, batch, batch.take(slice(0, 500)), seed=SEED, max_epochs=8, batch_rows=250, learning_rate=5e-3)
+    generator.kernel_rows = 512
+    return Model(schema, {"dear": "price > 20"}, codec, generator, "", {})
+
+
+def numbers(*rows: int) -> NDArray[np.uint64]:
+    return np.array(rows, dtype=np.uint64)
+
+
+def naive(model: Model, row: int, rules: tuple[str, ...], where: Mapping[str, Any]) -> tuple[dict[str, Any], int]:
+    """The definition, one kernel call per attempt: the first attempt of this row that holds, and its number."""
+    sampler = Sampler(model, seed=SEED, where=where)
+    for attempt in range(1000):
+        draws = Draws.of(SEED, "generate", numbers(row)).attempt(attempt)
+        filled = draws.take(np.zeros(model.generator.kernel_rows, dtype=np.int64))
+        batch = model.generator.sample(filled, sampler.given)
+        table = model.codec.decode(batch, filled).slice(0, 1)
+        table = table.append_column("dear", pc.greater(table["price"], 20.0))
+        held = satisfied(sampler.where, table) & (batch.accepted is None or batch.accepted[0])
+        if held[0] and all(Expression.parse(rule, "rules").holds(table)[0] for rule in rules):
+            return table.to_pylist()[0], attempt
+    raise AssertionError(f"row {row}: 1000 attempts")
+
+
+@pytest.mark.parametrize("name", ["three others", "a range of dates", "a derived column"])
+def test_a_row_is_its_first_attempt_that_holds(model: Model, name: str) -> None:
+    where = WHERES[name]
+    sampler = Sampler(model, seed=SEED, rules=RULES, where=where)
+    together = sampler.range(0, ROWS).to_pylist()
+    attempts: list[int] = []
+    for row in (0, 1, 2, 3, 17, 299):
+        expected, attempt = naive(model, row, RULES, where)
+        attempts.append(attempt)
+        assert together[row] == expected, f"row {row}, attempt {attempt}"
+        assert sampler.range(row, row + 1).to_pylist() == [expected], f"row {row} alone, attempt {attempt}"
+    assert len(set(attempts)) > 1, "one number of attempts for all rows proves nothing"
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(cuts=st.sets(st.integers(1, ROWS - 1), max_size=4), where=st.sampled_from(["", "three together", "an integer"]))
+def test_any_cut_gives_the_same_rows(model: Model, cuts: set[int], where: str) -> None:
+    sampler = Sampler(model, seed=SEED, rules=RULES, where=WHERES.get(where))
+    ends = [0, *sorted(cuts), ROWS]
+    parts = [sampler.range(start, stop) for start, stop in pairwise(ends)]
+    assert pa.concat_tables(parts).equals(sampler.range(0, ROWS))
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+@given(rows=st.lists(st.integers(0, ROWS - 1), min_size=1, max_size=40), where=st.sampled_from(["", "a boolean", "three others"]))
+def test_any_rows_in_any_order_are_the_same_rows(model: Model, rows: list[int], where: str) -> None:
+    sampler = Sampler(model, seed=SEED, rules=RULES, where=WHERES.get(where))
+    assert sampler.rows(numbers(*rows)).equals(sampler.range(0, ROWS).take(rows))
+
+
+def test_more_rows_than_a_kernel_call_has_and_none_at_all(model: Model) -> None:
+    sampler = Sampler(model, seed=SEED, rules=RULES)
+    rows = 2 * model.generator.kernel_rows + 77
+    backwards = np.arange(rows, dtype=np.uint64)[::-1]
+    assert sampler.rows(backwards).equals(sampler.range(0, rows).take(np.arange(rows)[::-1]))
+    assert sampler.range(5, 5).schema == model.schema.arrow
+    assert sampler.range(5, 5).num_rows == 0
+
+
+def test_far_row_numbers_are_rows_like_any(model: Model) -> None:
+    sampler = Sampler(model, seed=SEED)
+    far = numbers(2**62, 2**40, 0)
+    assert sampler.rows(far).slice(1, 1).to_pylist() == sampler.range(2**40, 2**40 + 1).to_pylist()
+
+
+@pytest.mark.parametrize("where", WHERES)
+def test_every_row_meets_where_and_rules(model: Model, where: str) -> None:
+    sampler = Sampler(model, seed=SEED, rules=RULES, where=WHERES[where])
+    rows = sampler.range(0, ROWS)
+    assert rows.num_rows == ROWS
+    assert rows.schema == model.schema.arrow
+    assert satisfied(sampler.where, rows).all()
+    for rule in RULES:
+        assert Expression.parse(rule, "rules").holds(rows).all()
+
+
+@pytest.mark.parametrize("name", ["a set of categories", "a range of numbers", "a range of dates", "three together", "a boolean"])
+def test_conditioned_rows_are_distributed_as_the_filtered_ones(model: Model, name: str) -> None:
+    """Exactly those of the same order of columns: p > 0.0005 of each of 30 tests, whose seeds are fixed. Those of the plain order are
+    another factorisation of the same joint, which a small network learns less than exactly: within 0.1 (measured: up to 0.06)."""
+    sampler = Sampler(model, seed=SEED + 1, where=WHERES[name])
+    assert isinstance(sampler.given, FieldsGiven)
+    plain, ordered = (Sampler(model, seed=SEED) for _ in range(2))
+    ordered.given = FieldsGiven({field: np.ones_like(mask) for field, mask in sampler.given.masks.items()})
+    made = sampler.range(0, 4000)
+    wanted, near = (
+        rows.filter(pa.array(satisfied(sampler.where, rows))) for rows in (ordered.range(0, 12_000), plain.range(0, 12_000))
+    )
+    assert wanted.num_rows > 400
+    for column in ("price", "meters", "day", "stock"):
+        one, two, three = (np.asarray(rows[column].to_numpy()).astype("float64") for rows in (made, wanted, near))
+        assert ks_2samp(one, two).pvalue > 0.0005, column
+        assert ks_2samp(one, three).statistic < 0.1, column
+    for column in ("grade", "sold"):
+        known = sorted({str(value) for value in (*made[column].to_pylist(), *wanted[column].to_pylist())})
+        counts = [[sum(str(v) == value for v in rows[column].to_pylist()) for value in known] for rows in (made, wanted)]
+        assert len(known) == 1 or chi2_contingency(counts).pvalue > 0.0005, column
+
+
+def test_rejects_do_not_depend_on_how_rows_were_asked_for(model: Model) -> None:
+    whole, cut = (Sampler(model, seed=SEED, rules=RULES, where=WHERES["three others"]) for _ in range(2))
+    whole.range(0, 60)
+    for start in range(0, 60, 15):
+        cut.range(start, start + 15)
+    assert whole.rejects == cut.rejects
+    assert set(whole.rejects) == {"where", *(f"rule '{rule}'" for rule in RULES)}
+
+
+def test_an_impossible_rule_is_named_and_never_gives_fewer_rows(model: Model) -> None:
+    sampler = Sampler(model, seed=SEED, rules=("stock % 2 == 0", "grade != 'a' and grade != 'b'", "price < 0"), max_attempts=300)
+    with pytest.raises(RuleError, match=r"in 300 attempts; most were turned down by rule 'price < 0'"):
+        sampler.range(0, 50)
+
+
+@pytest.mark.parametrize("limit", [1, 3, 10])
+def test_no_batching_saves_a_row_beyond_its_attempts(model: Model, limit: int) -> None:
+    """One call tries many attempts of a few rows: those beyond the limit must not count."""
+    where = WHERES["three others"]
+    sampler = Sampler(model, seed=SEED, rules=RULES, where=where, max_attempts=limit)
+    needed = {row: naive(model, row, RULES, where)[1] + 1 for row in range(6)}
+    assert max(needed.values()) > limit
+    for row, attempts in needed.items():
+        if attempts <= limit:
+            assert sampler.range(row, row + 1).num_rows == 1
+        else:
+            with pytest.raises(RuleError, match=f"row {row}: no valid row in {limit} attempts"):
+                sampler.range(row, row + 1)
+
+
+@pytest.mark.parametrize("where", [{"grade": "z"}, {"grade": ["a", "z"]}, {"stock": 4000}, {"price": {"min": 1e9}}, {"sold": None}])
+def test_a_value_never_seen_is_refused_at_once(model: Model, where: dict[str, Any]) -> None:
+    with pytest.raises(RecipeError, match=rf"where\.{next(iter(where))}"):
+        Sampler(model, seed=SEED, where=where)
+
+
+def test_acceptance_is_the_share_of_first_attempts_that_hold(model: Model) -> None:
+    sampler = Sampler(model, seed=SEED, rules=RULES)
+    free = Sampler(model, seed=SEED).range(0, 3000)
+    held = np.all([Expression.parse(rule, "rules").holds(free) for rule in RULES], axis=0)
+    assert sampler.acceptance(3000) == pytest.approx(held.mean())
