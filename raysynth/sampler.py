@@ -43,6 +43,8 @@ class Sampler:
         self.given = model.codec.condition({name: condition for name, condition in self.where.items() if name in learnt})
         self.rules = [Expression.parse(rule, f"rules.{i}") for i, rule in enumerate(rules)]
         self.derive = {name: Expression.parse(text, f"derive.{name}") for name, text in model.derive.items()}
+        for rule in self.rules:
+            rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
         self.rejects: Counter[str] = Counter()
 
     def range(self, start: int, stop: int) -> pa.Table:

@@ -221,6 +221,12 @@ def test_a_value_never_seen_is_refused_at_once(model: Model, where: dict[str, An
         Sampler(model, seed=SEED, where=where)
 
 
+@pytest.mark.parametrize("rule", ["nosuch > 1", "price + 1", "price > 'a'"])
+def test_a_rule_that_does_not_fit_the_schema_is_refused_at_once(model: Model, rule: str) -> None:
+    with pytest.raises(RecipeError, match=r"rules\.1"):
+        Sampler(model, seed=SEED, rules=("stock > 1", rule))
+
+
 def test_acceptance_is_the_share_of_first_attempts_that_hold(model: Model) -> None:
     sampler = Sampler(model, seed=SEED, rules=RULES)
     free = Sampler(model, seed=SEED).range(0, 3000)
