@@ -95,7 +95,7 @@ def preview(
     offset: Annotated[int, typer.Option(min=0)] = 0,
     where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="a value, [a, b] or {min: 1, max: 9}")] = None,
 ) -> None:
-    """Rows of the run's current model, by number: those of `generate` when no `where` is given."""
+    """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both."""
     import yaml
 
     from raysynth.models import load_model
@@ -108,7 +108,10 @@ def preview(
     model = load_model(folder)
     pairs = dict(_pair(item) for item in where or [])
     conditions = {name: yaml.safe_load(value) for name, value in pairs.items()}
-    drawn = Sampler(model, seed=model.facts["seed"], where=conditions).range(offset, offset + rows)
+    synthetic = Run(run).current("synthetic")
+    asked = synthetic.plan().facts if synthetic is not None else {}
+    kept = {"seed": asked.get("seed", model.facts["seed"]), "rules": asked.get("rules", ())}
+    drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
     for row in drawn.to_pylist():
         sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
 

@@ -31,6 +31,7 @@ def run(recipe: Recipe, run: Run, model: Folder) -> Folder:
         _probe(sampler)
         size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
         plan = rows_plan(recipe.generate.rows, size)
+        plan = Plan(plan.parts, {**plan.facts, **{key: facts[key] for key in ("seed", "rules", "where", "max_attempts")}})
         make = partial(_make, recipe, model, plan, facts["fingerprint"])
         write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers)
     run.point("synthetic", folder)
