@@ -1,6 +1,8 @@
 """Connects to Ray: the cluster that RAY_ADDRESS names (a submitted job has one), or an embedded one; and pins what rows depend on."""
 
 import os
+import shlex
+import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
@@ -41,7 +43,7 @@ def session() -> Generator[Any]:
         ray.init(
             address="local" if local else None,
             log_to_driver=False,
-            runtime_env={"env_vars": pinned},
+            runtime_env={"env_vars": pinned, **_interpreter(local)},
             **options,
         )
     _quiet_data()
@@ -50,6 +52,13 @@ def session() -> Generator[Any]:
     finally:
         if not connected:
             ray.shutdown()
+
+
+def _interpreter(local: bool) -> dict[str, str]:
+    """Ray hands the interpreter's path to a shell as it is (ray 2.60, runtime_env/context.py): a path with a space in it must come quoted,
+    or no worker ever starts."""
+    quoted = shlex.quote(sys.executable)
+    return {"py_executable": quoted} if local and quoted != sys.executable else {}
 
 
 def _quiet_data() -> None:
