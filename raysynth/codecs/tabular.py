@@ -495,6 +495,10 @@ class Tabular(Codec):
         return pa.table(columns, schema=self.schema.arrow)
 
     def condition(self, where: Where) -> FieldsGiven | None:
+        for coding in self.codings:
+            if isinstance(coding, Identifier) and coding.column.name in where:
+                name = coding.column.name
+                raise RecipeError(f"where.{name}: ids are made anew from the row's number, so none can be asked for. Leave it out")
         masks: dict[int, Mask] = {}
         place = 0
         for coding in self._learnt():

@@ -200,3 +200,13 @@ def test_a_value_that_no_train_row_has_is_refused_by_name() -> None:
 def test_slices_of_decimals_and_nulls_become_numbers_and_back() -> None:
     column = SMALL["decimal"][1].slice(1, 3)
     assert from_numbers(*to_numbers(column), column.type).to_pylist() == column.to_pylist()
+
+
+def test_an_id_cannot_be_asked_for() -> None:
+    schema = Schema((Column("id", "id", pa.string()),))
+    codec = Tabular(schema)
+    names = [f"A{number:03d}" for number in range(50)]
+    rows = pa.table({FILE: pa.array(["f"] * 50).dictionary_encode(), ROW: pa.array(range(50), pa.int64()), "id": names})
+    codec.settle(codec.observe(rows))
+    with pytest.raises(RecipeError, match="made anew"):
+        codec.condition(parse_where({"id": "A001"}, schema))
