@@ -34,7 +34,7 @@ def run_to(recipe: Recipe, last: str = STAGES[-1]) -> Made:
         made.model = train.run(recipe, run, made.prepared)
         if last == "train":
             return made
-        made.synthetic = generate.run(recipe, run, made.model)
+        made.synthetic = generate.run(recipe, run, made.prepared, made.model)
         if last == "generate":
             return made
         publish.run(recipe, run, made.synthetic)

@@ -1,33 +1,40 @@
 """A committed model → RUN/synthetic/<id>/: exactly the rows asked for, each valid, in parts whose bytes depend on the id alone."""
 
 import platform
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from raysynth.cluster.parts import FilesOf, write_parts
+from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
-from raysynth.errors import NondeterminismError, RuleError
+from raysynth.errors import NondeterminismError, RecipeError, RuleError
+from raysynth.expressions import Expression
 from raysynth.models import load_model
+from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, rows_plan
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
+from raysynth.stores.base import store_for
 
 ROWS_VERSION = 1
 LEAST_ACCEPTANCE = 0.005
 _PART_BYTES = 128 << 20
 
 
-def run(recipe: Recipe, run: Run, model: Folder) -> Folder:
-    """RuleError, before anything is planned, if the rules and `where` turn down nearly all of a probe's rows."""
+def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
+    """Before anything is planned: RecipeError if the real rows break a rule too often (then it says something else than its author
+    meant), RuleError if the rules and `where` turn down nearly all of a probe's rows."""
     facts = generate_facts(recipe, model)
     folder = run.folder("synthetic", folder_id(facts))
     if not folder.committed:
         sampler = sampler_of(recipe, model)
+        _check_violations(recipe, sampler, prepared)
         _probe(sampler)
         size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
         plan = rows_plan(recipe.generate.rows, size)
@@ -88,6 +95,33 @@ def _make(recipe: Recipe, model: Folder, plan: Plan, planned: dict[str, str]) ->
         yield f"{part // 10_000:04d}", sampler.range(numbers.start, numbers.stop), {"rejects": dict(sampler.rejects)}
 
     return files_of
+
+
+def _check_violations(recipe: Recipe, sampler: Sampler, prepared: Folder) -> None:
+    """How many real train rows break each rule: known to the user whatever it is."""
+    if not sampler.rules:
+        return
+    rules = {rule.text: rule for rule in sampler.rules}
+    counts: list[dict[str, int]] = map_ordered(
+        prepared.part_urls("train"), partial(_counter, rules), workers=recipe.generate.workers
+    )
+    rows = sum(count["rows"] for count in counts)
+    for text in rules:
+        broken = sum(count[text] for count in counts)
+        say(stage="generate", rule=text, real_rows_that_break_it=broken, of=rows)
+        if broken > recipe.generate.max_rule_violations * rows:
+            raise RecipeError(
+                f"rules: '{text}' is broken by {broken} of {rows} real train rows ({broken / rows:.1%}), and "
+                f"{recipe.generate.max_rule_violations:.1%} may break it. Mend the rule or the rows, or raise generate.max_rule_violations"
+            )
+
+
+def _counter(rules: dict[str, Expression]) -> Callable[[str], dict[str, int]]:
+    def count(url: str) -> dict[str, int]:
+        rows = pq.read_table(pa.BufferReader(store_for(url).read(url)))
+        return {"rows": rows.num_rows, **{text: int((~rule.holds(rows)).sum()) for text, rule in rules.items()}}
+
+    return count
 
 
 def _probe(sampler: Sampler) -> None:

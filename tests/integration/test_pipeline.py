@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.audit import verify
+from raysynth.errors import RecipeError
 from raysynth.models import load_model
 from raysynth.pipeline import Made, run_to
 from raysynth.recipe import load_recipe
@@ -85,6 +86,11 @@ def test_more_rows_need_no_new_model_and_leave_the_first_data_set(golden: tuple[
     assert second.model == first.model and second.synthetic != first.synthetic
     assert names(second.synthetic)[:10] == names(first.synthetic)[:10]
     assert verify(Run(load_recipe(path).run)).whole
+
+
+def test_a_rule_that_the_real_rows_break_is_refused_with_its_count(golden: tuple[Path, Made]) -> None:
+    with pytest.raises(RecipeError, match=r"'alcohol > 13' is broken by \d+ of \d+ real train rows"):
+        made(golden[0], 'rules=["alcohol > 13"]')
 
 
 def test_a_run_copied_to_another_url_verifies_and_resumes(golden: tuple[Path, Made], tmp_path: Path) -> None:
