@@ -21,6 +21,7 @@ from raysynth.errors import DataError, RecipeError
 from raysynth.generators.base import Fitted, Generator, Trained
 from raysynth.layout import Facts
 from raysynth.models import codec_of, generator_of, model_files
+from raysynth.parts import find, options_of
 from raysynth.progress import Progress
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id
@@ -62,8 +63,14 @@ def train_facts(recipe: Recipe, prepared: Folder) -> Facts:
 
 
 def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    codec = {"use": recipe.codec.use, **recipe.codec.options} if recipe.codec else {"use": "tabular"}
-    return {"codec": codec, "generator": {"use": recipe.generator.use, **recipe.generator.options}}
+    """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
+    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else ("tabular", {})
+    return {"codec": _whole("codecs", *codec), "generator": _whole("generators", recipe.generator.use, recipe.generator.options)}
+
+
+def _whole(shelf: str, use: str, options: dict[str, Any]) -> dict[str, Any]:
+    known = options_of(find(shelf, use))
+    return {"use": use, **{name: item.default for name, item in known.items() if item.default is not item.empty}, **options}
 
 
 def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Facts) -> None:
