@@ -8,6 +8,7 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -22,11 +23,14 @@ from raysynth.layout import Arrays, Batch, Facts
 from raysynth.models import codec_of, generator_of
 from raysynth.runs import Folder
 from raysynth.schema import Schema
-from raysynth.stores.base import store_for
+from raysynth.stores.base import join, store_for
 from raysynth.training import Trainer, initialise
 
 if TYPE_CHECKING:
     from torch import nn
+
+CHECKPOINTS = "_raysynth/tmp/checkpoints"
+KEPT_EPOCHS = 2
 
 
 @dataclass(frozen=True)
@@ -48,45 +52,49 @@ class Job:
     use_gpu: bool
 
 
-def fit(job: Job) -> tuple[Arrays, Facts]:
-    """Train to the end of the budget, or from where an earlier call stopped → the best weights and a report of the epochs."""
-    with session():
+def fit(job: Job) -> tuple[Arrays, Facts] | None:
+    """Train to the end of the budget, or from where an earlier call stopped → the best weights and a report of the epochs; None where
+    another driver has committed the model meanwhile, and with that cleared the checkpoints."""
+    if (done := final(job.model)) is not None:
+        return done
+    try:
+        _train(job)
+    except Exception:
+        if job.model.committed:
+            return None
+        raise
+    if (done := final(job.model)) is not None:
+        return done
+    if job.model.committed:
+        return None
+    raise StoppedError(f"{job.model.url}: training ended without final weights. Run the same command again to go on")
+
+
+def _train(job: Job) -> None:
+    with session(), TemporaryDirectory(prefix="raysynth-train-") as scratch:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        if final(job.model) is None:
-            TorchTrainer(
-                _work,
-                train_loop_config={"job": job},
-                torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
-                scaling_config=ScalingConfig(num_workers=job.workers, use_gpu=job.use_gpu),
-                run_config=RunConfig(
-                    failure_config=FailureConfig(max_failures=5), storage_path=_scratch(), name=job.model.url[-12:]
-                ),
-            ).fit()
-    done = final(job.model)
-    if done is None:
-        raise StoppedError(f"{job.model.url}: training ended without final weights. Run the same command again to go on")
-    return done
+        TorchTrainer(
+            _work,
+            train_loop_config={"job": job},
+            torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
+            scaling_config=ScalingConfig(num_workers=job.workers, use_gpu=job.use_gpu),
+            run_config=RunConfig(failure_config=FailureConfig(max_failures=5), storage_path=scratch, name=job.model.id),
+        ).fit()
 
 
 def checkpoints(model: Folder) -> list[tuple[int, str]]:
     """(epoch, name) of the checkpoints on the store, in the order of their epochs."""
-    return sorted((int(name.split("-")[1]), name) for name in model.names("_raysynth/tmp/checkpoints") if name.startswith("epoch-"))
+    return sorted((int(name.split("-")[1]), name) for name in model.names(CHECKPOINTS) if name.startswith("epoch-"))
 
 
 def final(model: Folder) -> tuple[Arrays, Facts] | None:
     """The best weights and the report of a training that has ended."""
-    for name in model.names("_raysynth/tmp/checkpoints"):
+    for name in model.names(CHECKPOINTS):
         if name.startswith("final-"):
-            return _unpack(model.read(f"_raysynth/tmp/checkpoints/{name}"))
+            return _unpack(model.read(f"{CHECKPOINTS}/{name}"))
     return None
-
-
-def _scratch() -> str:
-    from tempfile import gettempdir
-
-    return f"{gettempdir()}/raysynth-train"
 
 
 def _work(config: dict[str, Any]) -> None:
@@ -97,27 +105,33 @@ def _work(config: dict[str, Any]) -> None:
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     trainer = _trainer(job, rank, world)
-    done = _resume(job, trainer)
+    last = _resume(job, trainer)
     feed = _Feed(job, rank, world)
     began = time.monotonic()
-    while not done:
+    while not last.get("done", False):
         epoch = trainer.cursor.epoch
         for step, batch in enumerate(feed.batches(epoch)):
             trainer.step(batch, epoch, step)
         report = trainer.end_epoch(feed.validation())
         seconds = time.monotonic() - began
         late = _agreed(job.max_train_seconds is not None and seconds >= job.max_train_seconds, world)
-        done = report.done or late
+        last = {**asdict(report), "done": report.done or late, "cut_short": late and not report.done, "seconds": round(seconds, 2)}
         if rank == 0:
-            arrays, state = trainer.state()
-            facts = {**asdict(report), "done": done, "cut_short": late and not report.done, "seconds": round(seconds, 2)}
-            name = f"_raysynth/tmp/checkpoints/epoch-{epoch:06d}"
-            job.model.put_named(name, "safetensors", _pack(arrays, {"trainer": state, "report": facts}))
+            _save(job.model, trainer, last)
         train.report({"epoch": epoch, "validation_loss": report.validation_loss})
     if rank == 0:
-        cut_short = _latest_report(job).get("cut_short", False)
-        facts = {"epochs": trainer.cursor.epoch, "best_epoch": trainer.cursor.best_epoch, "reproducible": not cut_short}
-        job.model.put_named("_raysynth/tmp/checkpoints/final", "safetensors", _pack(trainer.best(), facts))
+        facts = {"epochs": trainer.cursor.epoch, "best_epoch": trainer.cursor.best_epoch, "reproducible": not last["cut_short"]}
+        job.model.put_named(f"{CHECKPOINTS}/final", "safetensors", _pack(trainer.best(), facts))
+
+
+def _save(model: Folder, trainer: Trainer, report: Facts) -> None:
+    """Put this epoch's checkpoint, and only then drop those that are three epochs old."""
+    arrays, state = trainer.state()
+    epoch = int(report["epoch"])
+    model.put_named(f"{CHECKPOINTS}/epoch-{epoch:06d}", "safetensors", _pack(arrays, {"trainer": state, "report": report}))
+    for old, name in checkpoints(model):
+        if old < epoch - KEPT_EPOCHS:
+            model.store.delete(join(model.url, CHECKPOINTS, name))
 
 
 def _trainer(job: Job, rank: int, world: int) -> Trainer:
@@ -139,18 +153,14 @@ def _distributed(module: "nn.Module") -> "nn.Module":
     return DistributedDataParallel(module, find_unused_parameters=True)  # a head of one code has no gradient
 
 
-def _resume(job: Job, trainer: Trainer) -> bool:
-    """Take up the latest checkpoint; True if it says that training had ended."""
+def _resume(job: Job, trainer: Trainer) -> Facts:
+    """Take up the latest checkpoint → what it says of its epoch; nothing where there is none."""
     found = checkpoints(job.model)
     if not found:
-        return False
-    arrays, facts = _unpack(job.model.read(f"_raysynth/tmp/checkpoints/{found[-1][1]}"))
+        return {}
+    arrays, facts = _unpack(job.model.read(f"{CHECKPOINTS}/{found[-1][1]}"))
     trainer.load(arrays, facts["trainer"])
-    return bool(facts["report"]["done"])
-
-
-def _latest_report(job: Job) -> Facts:
-    return cast("Facts", unpack_facts(job.model, checkpoints(job.model)[-1][1])["report"])
+    return cast("Facts", facts["report"])
 
 
 class _Feed:
@@ -267,12 +277,17 @@ def _pack(arrays: Arrays, facts: Facts) -> bytes:
 
 
 def unpack_facts(model: Folder, name: str) -> Facts:
-    """What a checkpoint says beside its arrays."""
-    return _unpack(model.read(f"_raysynth/tmp/checkpoints/{name}"))[1]
+    """What a checkpoint says beside its arrays: only its head is read."""
+    url = join(model.url, CHECKPOINTS, name)
+    size = int.from_bytes(model.store.read_range(url, 0, 8), "little")
+    return _facts(model.store.read_range(url, 8, size))
+
+
+def _facts(header: bytes) -> Facts:
+    return cast("Facts", json.loads(json.loads(header)["__metadata__"]["facts"]))
 
 
 def _unpack(data: bytes) -> tuple[Arrays, Facts]:
     arrays = load(data)
     del arrays["_"]
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return arrays, cast("Facts", json.loads(header["__metadata__"]["facts"]))
+    return arrays, _facts(data[8 : 8 + int.from_bytes(data[:8], "little")])

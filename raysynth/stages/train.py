@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Generator as Context
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial, reduce
 from typing import Any, cast
 
@@ -17,7 +17,7 @@ from raysynth.cluster.rows import map_ordered
 from raysynth.codecs.base import Codec, Stats
 from raysynth.commits import commit, commit_files, missing, write_task
 from raysynth.draws import row_words
-from raysynth.errors import DataError, RecipeError
+from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Trained
 from raysynth.layout import Facts
 from raysynth.models import codec_of, generator_of, model_files
@@ -81,8 +81,8 @@ def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Fac
     feed = _encoded(recipe, run, prepared, codec, facts)
     if isinstance(generator, Fitted):
         report = _fit(recipe, generator, feed["urls"]["train"])
-    else:
-        report = _train(recipe, codec, generator, feed, folder, facts)
+    elif (report := _train(recipe, codec, generator, feed, folder, facts)) is None:
+        return
     described = {
         "name": recipe.name,
         "seed": recipe.seed,
@@ -93,8 +93,8 @@ def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Fac
     _commit_model(folder, codec, generator, {**described, "report": report, "facts": facts})
 
 
-def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts:
-    """By gradients, on Ray Train; the generator then has the best weights."""
+def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts | None:
+    """By gradients, on Ray Train; the generator then has the best weights. None where another driver was first."""
     batch_rows = min(generator_batch(generator), max(1, feed["rows"]["train"] // recipe.train.workers))
     job = Job(
         model=folder,
@@ -112,9 +112,11 @@ def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, fold
         use_gpu=_use_gpu(recipe),
     )
     with _live(folder, recipe.train.max_epochs):
-        arrays, report = fit(job)
-    generator.load(arrays, {})
-    return report
+        done = fit(job)
+    if done is None:
+        return None
+    generator.load(done[0], {})
+    return done[1]
 
 
 def _fit(recipe: Recipe, generator: Fitted, urls: tuple[str, ...]) -> Facts:
@@ -249,11 +251,12 @@ def _live(folder: Folder, max_epochs: int) -> Context[None]:
         seen = -1
         with Progress("train", max_epochs, "epochs") as progress:
             while not ended.wait(1.0):
-                found = checkpoints(folder)
-                if found and found[-1][0] > seen:
-                    seen, name = found[-1]
-                    report = unpack_facts(folder, name)["report"]
-                    progress.at(seen + 1, loss=round(report["train_loss"], 4), validation=round(report["validation_loss"], 4))
+                with suppress(FileNotFoundError, StoreError):  # a checkpoint may go while it is looked at
+                    found = checkpoints(folder)
+                    if found and found[-1][0] > seen:
+                        report = unpack_facts(folder, found[-1][1])["report"]
+                        seen = found[-1][0]
+                        progress.at(seen + 1, loss=round(report["train_loss"], 4), validation=round(report["validation_loss"], 4))
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -107,3 +107,12 @@ def test_a_driver_killed_in_training_goes_on_from_its_checkpoint(recipe: Path, g
     assert Run(str(url)).current("model") is None, "it was killed too late to prove anything"
     Driver(recipe, url).end()
     assert names(url) == golden
+
+
+def test_two_drivers_on_one_run_end_well_with_one_outcome(recipe: Path, golden: list[str]) -> None:
+    url = recipe.parent / "two"
+    both = [Driver(recipe, url), Driver(recipe, url)]
+    for driver in both:
+        driver.end()
+    assert names(url) == golden
+    assert len(list(url.glob("synthetic/*/_raysynth/outcome.json"))) == 1
