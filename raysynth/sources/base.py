@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -39,6 +40,9 @@ class BadRow:
 
 class Source(ABC):
     """Subclasses take `url` and their options as keyword arguments of the constructor. Sources are picklable."""
+
+    cuts: ClassVar[tuple[str, ...]] = ()
+    """The options that only say how much is read at a time: they are in no id, since they change no row."""
 
     @abstractmethod
     def files(self) -> list[InputFile]:

@@ -41,6 +41,8 @@ class Csv(Source):
     A row is a record (a quoted cell may hold line breaks); `_row` counts the records after the header; blank lines are not counted.
     """
 
+    cuts = ("block_bytes",)
+
     def __init__(
         self,
         url: str,

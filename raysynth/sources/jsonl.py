@@ -19,6 +19,8 @@ _AS_SPELLED = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=st
 class Jsonl(Source):
     """A row is a line; blank lines are skipped but counted, so `_row` is the line number from zero."""
 
+    cuts = ("rows_per_table",)
+
     def __init__(self, url: str, *, rows_per_table: int = 65_536) -> None:
         self.url = url
         self.rows_per_table = rows_per_table

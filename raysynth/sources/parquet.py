@@ -15,6 +15,8 @@ from raysynth.sources.base import BadRow, InputFile, Shard, Source
 class Parquet(Source):
     """Columns keep their Arrow types. `shard_bytes`: the size above which a file is cut, at row groups."""
 
+    cuts = ("shard_bytes", "rows_per_table")
+
     def __init__(self, url: str, *, shard_bytes: int = 128 << 20, rows_per_table: int = 65_536) -> None:
         self.url = url
         self.shard_bytes = shard_bytes

@@ -39,7 +39,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
         size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
         plan = rows_plan(recipe.generate.rows, size)
         plan = Plan(plan.parts, {**plan.facts, **{key: facts[key] for key in ("seed", "rules", "where", "max_attempts")}})
-        make = partial(_make, recipe, model, plan, facts["fingerprint"])
+        make = partial(make_files, recipe, model, plan, facts["fingerprint"])
         write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers)
     run.point("synthetic", folder)
     return folder
@@ -80,7 +80,7 @@ def fingerprint(cpu: str) -> dict[str, str]:
     return {"device": f"cpu-{platform.machine()}", "capability": capability, "asked": cpu, **versions}
 
 
-def _make(recipe: Recipe, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
+def make_files(recipe: Recipe, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
     import torch
 

@@ -51,6 +51,7 @@ class Reader:
             rows, unfit = clean(table, self.schema, formats=self.formats)
             pieces.append(rows)
             bad += [*unreadable, *unfit]
+        check_unchanged(self.shards[part].file)
         return pieces, bad
 
 
@@ -64,12 +65,10 @@ def run(recipe: Recipe, run: Run) -> Folder:
         shards = source.shards(files)
         profile = profile_of(source, shards, workers=recipe.generate.workers)
         schema = _schema(recipe, profile)
-        pinned = {entry["path"]: entry["sha256"] for entry in snapshot}
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
         reader = Reader(source, tuple(shards), schema, date_formats(profile, schema))
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(_make, recipe, reader, drop)
-        _check_pinned(files, pinned)
         folder.write_json("_raysynth/profile.json", profile.to_json())
         write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers)
     _check_bad_rows(recipe, folder)
@@ -98,13 +97,19 @@ def _profiler(source: Source) -> Any:
     return profile
 
 
+def _options_of_rows(recipe: Recipe) -> dict[str, Any]:
+    """The source's options that decide what its rows are, not how they are cut into tasks."""
+    cuts = find("sources", recipe.source.use).cuts
+    return {name: value for name, value in recipe.source.options.items() if name not in cuts}
+
+
 def _facts(recipe: Recipe) -> dict[str, Any]:
     kinds = {name: column.kind for name, column in recipe.schema_.columns.items()}
     return {
         "stage": "prepare",
         "rows_version": ROWS_VERSION,
         "seed": recipe.seed,
-        "source": {"use": recipe.source.use, "options": recipe.source.options},
+        "source": {"use": recipe.source.use, "options": _options_of_rows(recipe)},
         "prepare": recipe.prepare.model_dump(),
         "derive": recipe.derive,
         "schema": kinds,
@@ -128,6 +133,7 @@ def _sha256(file: InputFile) -> str:
     while data := store.read_range(file.url, start, 32 << 20):
         hashed.update(data)
         start += len(data)
+    check_unchanged(file)
     return hashed.hexdigest()
 
 
@@ -135,10 +141,15 @@ def _packaged(file: InputFile) -> bool:
     return file.url.startswith("examples://")
 
 
-def _check_pinned(files: list[InputFile], pinned: dict[str, str]) -> None:
-    for file in files:
-        if _sha256(file) != pinned[file.path]:
-            raise DataError(f"{file.url}: changed while it was being prepared. Run again when nobody writes to it")
+def check_unchanged(file: InputFile) -> None:
+    """DataError if the file is not what was listed: its size and its tag are compared, so nothing is read again."""
+    if _packaged(file):
+        return
+    now = store_for(file.url).stat(file.url)
+    if now is None or (now.size_bytes, now.etag) != (file.size_bytes, file.etag):
+        raise DataError(
+            f"{file.url}: {'is gone' if now is None else 'changed'} since it was listed. Run again when nobody writes to it"
+        )
 
 
 def _schema(recipe: Recipe, profile: Profile) -> Schema:
