@@ -5,7 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo check test bench clean
+.PHONY: help demo check test test-all bench clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
@@ -32,10 +32,15 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 
 test: check ## all of check, and the integration tests
 	@set -e
-	if ls tests/integration/test_*.py >/dev/null 2>&1; then "$(BIN)/python" -m pytest tests/integration; fi
+	"$(BIN)/python" -m pytest tests/integration -m "not slow" --durations=10
 
 bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
-	@"$(BIN)/python" benchmarks/quality.py
+	@set -e
+	"$(BIN)/python" benchmarks/quality.py
+	"$(BIN)/python" benchmarks/speed.py
+
+test-all: check ## everything, the slow tests too
+	@"$(BIN)/python" -m pytest tests/integration
 
 clean: ## remove the environment
 	rm -rf .venv

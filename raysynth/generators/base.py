@@ -1,8 +1,8 @@
 """Generator: a distribution over a layout. Three kinds: Trained (a network), Fitted (map and reduce), Remote (an endpoint)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -79,10 +79,21 @@ class Fitted(Generator):
 class Remote(Generator):
     """Rows come as replies of a server; each reply is stored before it is read, so a resume repeats no call."""
 
-    @abstractmethod
-    def request(self, draws: Draws, given: Given | None) -> list[dict[str, Any]]:
-        """One request per row, JSON."""
+    replies: Callable[[list[Facts]], list[Facts]] | None = None
+    """Requests → replies, in order; set by whoever samples in bulk (cluster/endpoint.py). Without it every call goes to the server."""
 
     @abstractmethod
-    def parse(self, replies: list[dict[str, Any]]) -> Batch:
+    def request(self, draws: Draws, given: Given | None) -> list[Facts]:
+        """One request per row, JSON. It bears what makes the row's own (a seed from its draws): equal requests get one reply."""
+
+    @abstractmethod
+    def send(self, request: Facts) -> Facts:
+        """One call. StoreError when the server cannot be reached in time; keys come from the environment alone."""
+
+    @abstractmethod
+    def parse(self, replies: list[Facts]) -> Batch:
         """Replies → rows; `accepted` is False where a reply is no valid row."""
+
+    def sample(self, draws: Draws, given: Given | None) -> Batch:
+        requests = self.request(draws, given)
+        return self.parse(self.replies(requests) if self.replies else [self.send(request) for request in requests])

@@ -9,11 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
 from raysynth.errors import NondeterminismError, RecipeError, RuleError
 from raysynth.expressions import Expression
+from raysynth.generators.base import Remote
 from raysynth.models import load_model
 from raysynth.progress import say
 from raysynth.recipe import Recipe
@@ -33,13 +35,13 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
     facts = generate_facts(recipe, model)
     folder = run.folder("synthetic", folder_id(facts))
     if not folder.committed:
-        sampler = sampler_of(recipe, model)
+        sampler = sampler_of(recipe, folder, model)
         _check_violations(recipe, sampler, prepared)
         _probe(sampler)
         size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
         plan = rows_plan(recipe.generate.rows, size)
         plan = Plan(plan.parts, {**plan.facts, **{key: facts[key] for key in ("seed", "rules", "where", "max_attempts")}})
-        make = partial(make_files, recipe, model, plan, facts["fingerprint"])
+        make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
         write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers)
     run.point("synthetic", folder)
     return folder
@@ -61,9 +63,12 @@ def generate_facts(recipe: Recipe, model: Folder) -> dict[str, Any]:
     }
 
 
-def sampler_of(recipe: Recipe, model: Folder) -> Sampler:
+def sampler_of(recipe: Recipe, folder: Folder, model: Folder) -> Sampler:
+    loaded = load_model(model)
+    if isinstance(loaded.generator, Remote):
+        loaded.generator.replies = StoredReplies(folder, loaded.generator.send)
     where = recipe.generate.where
-    return Sampler(load_model(model), seed=recipe.seed, rules=recipe.rules, where=where, max_attempts=recipe.generate.max_attempts)
+    return Sampler(loaded, seed=recipe.seed, rules=recipe.rules, where=where, max_attempts=recipe.generate.max_attempts)
 
 
 def rows_per_part(schema: Schema) -> int:
@@ -80,12 +85,12 @@ def fingerprint(cpu: str) -> dict[str, str]:
     return {"device": f"cpu-{platform.machine()}", "capability": capability, "asked": cpu, **versions}
 
 
-def make_files(recipe: Recipe, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
+def make_files(recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
     import torch
 
     torch.set_num_threads(1)
-    sampler = sampler_of(recipe, model)
+    sampler = sampler_of(recipe, folder, model)
     if (here := fingerprint(recipe.generate.cpu)) != planned:
         raise NondeterminismError(f"this worker would make other bytes than the plan's: {here} against {planned}")
 

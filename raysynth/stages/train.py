@@ -18,7 +18,7 @@ from raysynth.codecs.base import Codec, Stats
 from raysynth.commits import commit, commit_files, missing, write_task
 from raysynth.draws import row_words
 from raysynth.errors import DataError, RecipeError, StoreError
-from raysynth.generators.base import Fitted, Generator, Trained
+from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Facts
 from raysynth.models import codec_of, generator_of, model_files
 from raysynth.parts import find, options_of
@@ -78,19 +78,23 @@ def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Fac
     schema = Schema.from_json(told["schema"])
     codec = _settled(recipe, schema, prepared)
     generator = _generator(recipe, codec)
+    if isinstance(generator, Remote):
+        report: Facts | None = {"reproducible": False}  # nothing to learn: the server knows, and its replies are stored
+    else:
+        report = _learn(recipe, run, prepared, folder, codec, generator, facts)
+    if report is not None:
+        told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": facts["parts"], "report": report, "facts": facts}
+        _commit_model(folder, codec, generator, {"name": recipe.name, "seed": recipe.seed, **told_too})
+
+
+def _learn(
+    recipe: Recipe, run: Run, prepared: Folder, folder: Folder, codec: Codec, generator: Generator, facts: Facts
+) -> Facts | None:
+    """The generator then has what it learnt → a report; None where another driver was first."""
     feed = _encoded(recipe, run, prepared, codec, facts)
     if isinstance(generator, Fitted):
-        report = _fit(recipe, generator, feed["urls"]["train"])
-    elif (report := _train(recipe, codec, generator, feed, folder, facts)) is None:
-        return
-    described = {
-        "name": recipe.name,
-        "seed": recipe.seed,
-        "schema": told["schema"],
-        "derive": recipe.derive,
-        "parts": facts["parts"],
-    }
-    _commit_model(folder, codec, generator, {**described, "report": report, "facts": facts})
+        return _fit(recipe, generator, feed["urls"]["train"])
+    return _train(recipe, codec, generator, feed, folder, facts)
 
 
 def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts | None:
@@ -150,10 +154,8 @@ def _generator(recipe: Recipe, codec: Codec) -> Generator:
     if not isinstance(codec.layout, generator.accepts):
         accepted = ", ".join(layout.__name__ for layout in generator.accepts)
         raise RecipeError(f"generator.use: takes {accepted}, and the codec gives {type(codec.layout).__name__}. Pick another pair")
-    if not isinstance(generator, Trained | Fitted):
-        raise RecipeError(
-            f"generator.use: '{recipe.generator.use}' is neither trained nor fitted, and train makes no other kind yet"
-        )
+    if not isinstance(generator, Trained | Fitted | Remote):
+        raise RecipeError(f"generator.use: '{recipe.generator.use}' is neither Trained, Fitted nor Remote")
     return generator
 
 

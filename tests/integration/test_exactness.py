@@ -76,9 +76,15 @@ def test_any_ranges_of_tasks_in_any_order_give_the_same_parts(golden: tuple[Path
     recipe = load_recipe(folder / "golden.yaml")
     plan = rows_plan(250_003, 10_000)
     facts = generate.generate_facts(recipe, first.model)
-    files_of = generate.make_files(recipe, first.model, plan, facts["fingerprint"])
     shuffled = Run(str(tmp_path / "run")).folder("synthetic", first.synthetic.id)
-    ranges = [range(20, 26), range(0, 3), range(2, 9), range(9, 10), range(10, 21)]  # in no order, and overlapping, as after a resume
+    files_of = generate.make_files(recipe, shuffled, first.model, plan, facts["fingerprint"])
+    ranges = [
+        range(20, 26),
+        range(0, 3),
+        range(2, 9),
+        range(9, 10),
+        range(10, 21),
+    ]  # in no order, and overlapping, as after a resume
     for parts in ranges:
         write_task(shuffled, plan, parts, files_of)
     commit(shuffled, plan)

@@ -1,16 +1,17 @@
 """Real SIGKILLs of workers and drivers at work: the run ends, and its model and parts are those of an undisturbed one."""
 
-import os
-import signal
-import subprocess
+import json
 import sys
-import time
-import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent))
+
+from drivers import Driver
+
+from raysynth.audit import verify
+from raysynth.draws import Draws
 from raysynth.runs import Run
 
 RECIPE = """
@@ -19,53 +20,6 @@ source: examples://breast-cancer
 train: {max_epochs: 12}
 generate: {rows: 40000, rows_per_part: 200, workers: 2}
 """
-DEADLINE_SECONDS = 240
-
-
-class Driver:
-    """`raysynth run` in a process group of its own; its workers are known by a word in their environment."""
-
-    def __init__(self, recipe: Path, url: Path) -> None:
-        self.word, self.url = f"RAYSYNTH_TEST={uuid.uuid4().hex}", url
-        name, value = self.word.split("=")
-        environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"} | {name: value}
-        command = [sys.executable, "-m", "raysynth", "run", str(recipe), "--set", f"run={url}"]
-        with url.with_suffix(".log").open("ab") as log:
-            self.process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
-
-    def wait_for(self, pattern: str) -> None:
-        self._until(lambda: bool(list(self.url.glob(pattern))), pattern)
-
-    def kill_worker(self, title: str) -> None:
-        self._until(lambda: bool(self._pids(title)), title)
-        os.kill(self._pids(title)[0], signal.SIGKILL)
-
-    def kill(self) -> None:
-        """The driver and all that it started."""
-        os.kill(self.process.pid, signal.SIGKILL)
-        for pid in self._pids(""):
-            os.kill(pid, signal.SIGKILL)
-        self.process.wait()
-
-    def end(self) -> None:
-        assert self.process.wait(timeout=DEADLINE_SECONDS) == 0, self.url.with_suffix(".log").read_text()[-3000:]
-
-    def _until(self, holds: Callable[[], bool], what: str) -> None:
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while not holds():
-            assert self.process.poll() is None, f"it ended before {what}: {self.url.with_suffix('.log').read_text()[-3000:]}"
-            assert time.monotonic() < deadline, f"no {what} in {DEADLINE_SECONDS} s"
-            time.sleep(0.01)
-
-    def _pids(self, title: str) -> list[int]:
-        found: list[int] = []
-        for entry in Path("/proc").iterdir():
-            try:
-                if self.word.encode() in (entry / "environ").read_bytes() and title.encode() in (entry / "cmdline").read_bytes():
-                    found.append(int(entry.name))
-            except (OSError, ValueError):
-                continue
-        return found
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +70,35 @@ def test_two_drivers_on_one_run_end_well_with_one_outcome(recipe: Path, golden: 
         driver.end()
     assert names(url) == golden
     assert len(list(url.glob("synthetic/*/_raysynth/outcome.json"))) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", range(10))
+def test_a_driver_killed_at_any_moment_of_generate_is_resumed_without_making_a_task_again(
+    recipe: Path, golden: list[str], moment: int
+) -> None:
+    url = recipe.parent / f"moment-{moment}"
+    pattern = "synthetic/*/_raysynth/markers/*"
+    first = Driver(recipe, url)
+    first.wait_for("synthetic/*/_raysynth/plan.json")
+    first.wait_for(pattern, int(Draws.range(moment, "moment", 0, 1).uniform("tasks")[0] * 7))
+    first.kill()
+    before = {path: path.stat().st_mtime_ns for path in url.glob(pattern)}
+    Driver(recipe, url).end()
+    assert names(url) == golden
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    made = sum(len(json.loads(path.read_text())["parts"]) for path in url.glob(pattern))
+    assert made == 200, "every part was made once: what a marker proves is not made again"
+
+
+@pytest.mark.slow
+def test_a_driver_with_a_changed_recipe_meanwhile_gets_a_folder_of_its_own(recipe: Path, golden: list[str]) -> None:
+    url = recipe.parent / "changed"
+    both = [Driver(recipe, url), Driver(recipe, url, "generate.rows=30000")]
+    for driver in both:
+        driver.end()
+    folders = [folder for folder in Run(str(url)).folders("synthetic") if folder.committed]
+    assert sorted(folder.manifest().num_rows for folder in folders) == [150, 200]
+    whole = next(folder for folder in folders if folder.manifest().num_rows == 200)
+    assert whole.manifest()["name"].to_pylist() == golden[-200:]
+    assert verify(Run(str(url))).whole
