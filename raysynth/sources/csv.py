@@ -2,17 +2,19 @@
 
 import codecs
 import csv
+import io
 import re
 import zlib
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Annotated, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 from pyarrow.csv import ConvertOptions, InvalidRow, ParseOptions, ReadOptions, open_csv
+from pydantic import AfterValidator, Field
 
 from raysynth.errors import DataError
 from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
@@ -22,6 +24,20 @@ _SAMPLE_BYTES = 256 << 10
 _BLOCK_BYTES = 4 << 20  # a row may not be longer
 _DELIMITERS = ",;\t|"
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+
+
+def _one_character(text: str) -> str:
+    if len(text) != 1 or not text.isascii() or text in "\r\n":
+        raise ValueError("must be one ASCII character and no line break")
+    return text
+
+
+def _known_encoding(name: str) -> str:
+    try:
+        codecs.lookup(name)
+    except LookupError:
+        raise ValueError("must be an encoding that Python knows, such as utf-8, cp1252 or latin-1") from None
+    return name
 
 
 @dataclass(frozen=True)
@@ -47,11 +63,11 @@ class Csv(Source):
         self,
         url: str,
         *,
-        delimiter: str | None = None,
-        quote: str | None = None,
-        encoding: str | None = None,
+        delimiter: Annotated[str, AfterValidator(_one_character)] | None = None,
+        quote: Annotated[str, AfterValidator(_one_character)] | None = None,
+        encoding: Annotated[str, AfterValidator(_known_encoding)] | None = None,
         header: bool = True,
-        block_bytes: int = _BLOCK_BYTES,
+        block_bytes: Annotated[int, Field(ge=1024, le=1 << 30)] = _BLOCK_BYTES,
     ) -> None:
         self.url = url
         self.delimiter = delimiter
@@ -76,7 +92,7 @@ class Csv(Source):
             dialect = self.dialect(sample, path)
             with open_file(shard.file) as stream:
                 yield from read_csv(stream, path, dialect, block_bytes=self.block_bytes)
-        except (EOFError, zlib.error, OSError, UnicodeError, LookupError) as error:
+        except (EOFError, zlib.error, OSError, ValueError, LookupError, csv.Error) as error:
             raise DataError(
                 f"file '{path}': it cannot be read as text ({error}). Check the file, or set the option encoding"
             ) from error
@@ -105,8 +121,11 @@ def read_csv(
         return "skip"
 
     good, reported = 0, 0
+    columns = pa.schema([(name, pa.binary()) for name in dialect.names])
+    last: list[dict[str, bytes | None]] = []
+    tail = _Tail(stream)
     try:
-        for batch in _open(stream, dialect, skip, block_bytes):
+        for batch in _open(cast("IO[bytes]", tail), dialect, skip, block_bytes):
             first = 2 if dialect.header else 1  # Arrow counts from one, and the header too
             ragged_rows = np.array([int(row.number or 0) - first for row in ragged], dtype=np.int64)
             rows = _rows_between(ragged_rows, good, good + batch.num_rows)
@@ -114,12 +133,52 @@ def read_csv(
             bad = [_ragged(row, path, at) for row, at in zip(ragged[reported:], ragged_rows[reported:].tolist(), strict=True)]
             reported = len(ragged)
             table, undecodable = _decode(with_row_ids(pa.Table.from_batches([batch]), path, rows), path)
+            last = batch.slice(batch.num_rows - 1).to_pylist() or last
             yield table, bad + undecodable
+        if _is_unclosed(ragged, last, tail.text(dialect.encoding), dialect):
+            raise DataError(
+                f"file '{path}': a quote ({dialect.quote}) that is opened in its last record, row {good + len(ragged) - 1}, is never "
+                "closed, so that what follows it is one cell. Close it, or set the option quote"
+            )
+        if late := ragged[reported:]:  # after the last good record, or without any
+            empty, _ = _decode(with_row_ids(columns.empty_table(), path, np.zeros(0, np.int64)), path)
+            yield empty, [_ragged(row, path, int(row.number or 0) - (2 if dialect.header else 1)) for row in late]
     except pa.ArrowInvalid as error:
         raise DataError(
             f"file '{path}': it cannot be read as CSV with delimiter {dialect.delimiter!r}, quote {dialect.quote!r} and encoding "
             f"{dialect.encoding} ({error}). Set the options delimiter, quote or encoding"
         ) from error
+
+
+class _Tail(io.RawIOBase):
+    """A stream that remembers the last bytes that were read of it."""
+
+    _KEPT_BYTES = 400
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._last = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview, /) -> int:  # pyright: ignore[reportIncompatibleMethodOverride]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._last = (self._last + data[-self._KEPT_BYTES :])[-self._KEPT_BYTES :]
+        return len(data)
+
+    def text(self, encoding: str) -> str:
+        return self._last.decode(encoding, errors="replace")
+
+
+def _is_unclosed(ragged: list[InvalidRow], last: list[dict[str, bytes | None]], tail: str, dialect: Dialect) -> bool:
+    """Arrow takes what follows an open quote for one cell, to the file's end and without a word: that cell ends as the file does."""
+    if ragged and "\n" in ragged[-1].text and ragged[-1].text.count(dialect.quote) % 2:
+        return True
+    cell = (list(last[0].values())[-1] or b"").decode(errors="replace") if last else ""
+    return bool(re.search(r"[\r\n]", cell)) and tail.endswith(cell[-50:])
 
 
 def detect_encoding(sample: bytes) -> str:

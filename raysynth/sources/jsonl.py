@@ -4,10 +4,11 @@ import json
 import zlib
 from collections.abc import Iterator
 from itertools import islice
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from raysynth.errors import DataError
 from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
@@ -21,7 +22,7 @@ class Jsonl(Source):
 
     cuts = ("rows_per_table",)
 
-    def __init__(self, url: str, *, rows_per_table: int = 65_536) -> None:
+    def __init__(self, url: str, *, rows_per_table: Annotated[int, Field(ge=1)] = 65_536) -> None:
         self.url = url
         self.rows_per_table = rows_per_table
 

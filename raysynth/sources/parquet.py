@@ -1,11 +1,12 @@
 """Parquet files → tables of 65,536 rows; files over 128 MiB are cut into shards of row groups."""
 
 from collections.abc import Iterator
-from typing import cast
+from typing import Annotated, cast
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from pydantic import Field
 
 from raysynth.errors import DataError
 from raysynth.sources._files import RangeFile, list_files, with_row_ids
@@ -17,7 +18,13 @@ class Parquet(Source):
 
     cuts = ("shard_bytes", "rows_per_table")
 
-    def __init__(self, url: str, *, shard_bytes: int = 128 << 20, rows_per_table: int = 65_536) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        shard_bytes: Annotated[int, Field(ge=1)] = 128 << 20,
+        rows_per_table: Annotated[int, Field(ge=1)] = 65_536,
+    ) -> None:
         self.url = url
         self.shard_bytes = shard_bytes
         self.rows_per_table = rows_per_table

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.errors import DataError, MissingExtraError
+from raysynth.errors import DataError, MissingExtraError, RecipeError
+from raysynth.parts import check_options
 from raysynth.sources.base import BadRow, Source
 from raysynth.sources.csv import Csv, detect_encoding
 from raysynth.sources.examples import Examples
@@ -47,6 +48,42 @@ def test_a_folder_lists_its_data_files_by_path_and_leaves_hidden_ones_out(tmp_pa
 def test_a_source_without_files_is_an_error_that_names_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no input files"):
         Csv(str(tmp_path)).files()
+
+
+@pytest.mark.parametrize("tail", [b'2,"open\n3,y\n4,z\n', b'2,"open\n3,y', b'"open,2\n3,y\n'])
+def test_a_quote_that_is_never_closed_is_refused_instead_of_swallowing_the_rest(tmp_path: Path, tail: bytes) -> None:
+    with pytest.raises(DataError, match=r"row 5, is never closed"):
+        read_all(csv_of(tmp_path / "a.csv", b"a,b\n" + b"1,x\n" * 5 + tail))
+    table, bad = read_all(csv_of(tmp_path / "b.csv", b'a,b\n1,x\n2,"two\nlines\n"\n'))
+    assert (table["b"].to_pylist(), bad) == (["x", "two\nlines\n"], [])
+
+
+def test_bad_rows_are_told_where_no_good_one_is(tmp_path: Path) -> None:
+    table, bad = read_all(csv_of(tmp_path / "a.csv", b"a,b\n1,2,3\n1\n"))
+    assert table.num_rows == 0
+    assert [(row.row, row.reason) for row in bad] == [(0, "3 cells where the header has 2"), (1, "1 cells where the header has 2")]
+
+
+def test_a_parquet_file_read_as_csv_is_refused_by_name(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"a": range(1000)}), tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"file 'a\.csv'"):
+        read_all(Csv(str(tmp_path / "a.csv")))
+
+
+@pytest.mark.parametrize(
+    ("use", "option", "value"),
+    [
+        (Csv, "delimiter", "ab"),
+        (Csv, "quote", "é"),
+        (Csv, "encoding", "nope"),
+        (Csv, "block_bytes", -1),
+        (Jsonl, "rows_per_table", 0),
+        (Parquet, "rows_per_table", 0),
+    ],
+)
+def test_an_option_out_of_bounds_is_refused_by_its_key(use: type[Source], option: str, value: object) -> None:
+    with pytest.raises(RecipeError, match=rf"source\.{option}: "):
+        check_options(use, {option: value}, "source")
 
 
 @pytest.mark.parametrize("delimiter", [",", ";", "\t", "|"])
