@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, time
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -103,11 +104,36 @@ def _range(name: str, bounds: Mapping[str, Any], column: Column) -> Range:
 
 
 def _scalar(name: str, value: Any, column: Column) -> pa.Scalar:
+    """The value in the column's type, with nothing lost: 3.5 is no integer, 5 is no date."""
+    type = column.type
     try:
-        if isinstance(value, str) and not pa.types.is_string(column.type):
-            return pa.scalar(value).cast(column.type)
-        if isinstance(value, bool) != pa.types.is_boolean(column.type):
+        if isinstance(value, bool) != pa.types.is_boolean(type) and not isinstance(value, str):
             raise pa.ArrowInvalid("a truth value and a number are not the same")
-        return pa.scalar(value, column.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError) as error:
-        raise RecipeError(f"where.{name}: {value!r} is no value of type {column.type} ({error})") from None
+        if isinstance(value, str):
+            return _of_text(value, type)
+        if pa.types.is_integer(type) and value != int(value):
+            raise pa.ArrowInvalid("give a whole number")
+        if pa.types.is_temporal(type) and not pa.types.is_duration(type):
+            raise pa.ArrowInvalid("give ISO text, such as 2024-01-31 or 2024-01-31T12:30:00")
+        if pa.types.is_decimal(type):
+            return pa.scalar(str(value)).cast(type)
+        return pa.scalar(value, type)
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, ValueError, OverflowError) as error:
+        raise RecipeError(f"where.{name}: {value!r} is no value of type {type} ({error})") from None
+
+
+def _of_text(text: str, type: pa.DataType) -> pa.Scalar:
+    """A time without a zone is meant in the column's own."""
+    if pa.types.is_string(type):
+        return pa.scalar(text, type)
+    if pa.types.is_time(type):
+        return pa.scalar(time.fromisoformat(text), type)
+    if pa.types.is_timestamp(type):
+        moment = datetime.fromisoformat(text)
+        zone = cast("pa.TimestampType", type).tz
+        if zone and moment.tzinfo is None:
+            return pc.assume_timezone(pa.scalar(moment, pa.timestamp("us")), zone).cast(type)
+        if not zone and moment.tzinfo is not None:
+            raise ValueError("this column has no time zone")
+        return pa.scalar(moment, type)
+    return pa.scalar(text).cast(type)
