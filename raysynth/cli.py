@@ -4,17 +4,26 @@
 """
 
 import json
+import re
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from raysynth import progress
 from raysynth.cluster.session import pin_cpu
-from raysynth.errors import DataError, RaysynthError, RecipeError
+from raysynth.errors import DataError, RaysynthError, RecipeError, StoppedError
+
+if TYPE_CHECKING:
+    from raysynth.runs import Folder, Run
 
 pin_cpu()  # before torch, numpy and Arrow are first imported, inside the commands
+
+WATCH_SECONDS = 2.0
+INTERRUPTED = 130
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
 
@@ -60,10 +69,12 @@ def publish(recipe: RecipePath, set_: Overrides = None) -> None:
 
 @app.command()
 def plan(recipe: RecipePath, set_: Overrides = None) -> None:
-    """What would be made, with every default: nothing is written."""
+    """What would be made, and every key with its default: nothing is written."""
+    from raysynth.pipeline import planned
     from raysynth.recipe import load_recipe
 
-    _show(load_recipe(recipe, set_ or []).defaults_view())
+    asked = load_recipe(recipe, set_ or [])
+    _show({"plan": planned(asked), "recipe": asked.defaults_view()})
 
 
 @app.command()
@@ -75,15 +86,20 @@ def schema() -> None:
 
 
 @app.command()
-def profile(source: Annotated[str, typer.Argument(help="a file, folder, glob or examples://NAME")]) -> None:
+def profile(
+    source: Annotated[str, typer.Argument(help="a file, folder, glob or examples://NAME")],
+    use: Annotated[str | None, typer.Option(help="csv, jsonl, parquet: where the name does not say it")] = None,
+) -> None:
     """Is this data fit for it? Size, types, missing values, imbalance, likely keys and personal data."""
     from raysynth.cluster.session import session
     from raysynth.profile import audit
     from raysynth.recipe import parse_recipe
-    from raysynth.stages.prepare import profile_of, source_of
+    from raysynth.stages.prepare import check_source, profile_of, source_of
 
-    asked = source_of(parse_recipe({"name": "profile", "source": source}))
-    shards = asked.shards(asked.files())
+    use = use or _format_of_folder(source)
+    recipe = parse_recipe({"name": "profile", "source": {"use": use, "url": source} if use else source})
+    asked = source_of(recipe)
+    shards = asked.shards(check_source(recipe))
     with session():
         _show(audit(profile_of(asked, shards, workers=2)))
 
@@ -96,19 +112,18 @@ def preview(
     where: Annotated[list[str] | None, typer.Option(metavar="COLUMN=VALUE", help="a value, [a, b] or {min: 1, max: 9}")] = None,
 ) -> None:
     """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both."""
-    import yaml
-
     from raysynth.models import load_model
-    from raysynth.runs import Run
     from raysynth.sampler import Sampler
+    from raysynth.yaml_text import read_yaml
 
-    folder = Run(run).current("model")
+    found = _existing(run)
+    folder = found.current("model")
     if folder is None:
         raise DataError(f"run '{run}': it has no trained model. Run: raysynth run RECIPE")
     model = load_model(folder)
     pairs = dict(_pair(item) for item in where or [])
-    conditions = {name: yaml.safe_load(value) for name, value in pairs.items()}
-    synthetic = Run(run).current("synthetic")
+    conditions = {name: read_yaml(value, f"--where {name}") for name, value in pairs.items()}
+    synthetic = found.current("synthetic")
     asked = synthetic.plan().facts if synthetic is not None else {}
     kept = {"seed": asked.get("seed", model.facts["seed"]), "rules": asked.get("rules", ())}
     drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
@@ -119,22 +134,29 @@ def preview(
 @app.command()
 def path(run: RunUrl, stage: Annotated[str, typer.Argument(help="synthetic, model, prepared, …")] = "synthetic") -> None:
     """The URL of a stage's current, committed folder."""
-    from raysynth.runs import Run
-
-    folder = Run(run).current(stage)
+    found = _existing(run)
+    folder = found.current(stage)
     if folder is None:
-        raise DataError(f"run '{run}': nothing committed under '{stage}'")
+        there = sorted({folder.name for folder in found.folders() if folder.committed})
+        raise DataError(f"run '{run}': nothing committed under '{stage}'. There is: {', '.join(there) or 'nothing yet'}")
     sys.stdout.write(folder.url.removeprefix("file://") + "\n")
 
 
 @app.command()
-def status(run: RunUrl) -> None:
+def status(
+    run: RunUrl, watch: Annotated[bool, typer.Option("--watch", help="look again every 2 s, until interrupted")] = False
+) -> None:
     """What is made, what is current, what is published: read from the store alone."""
-    from raysynth.runs import Run
-
-    found = Run(run)
-    folders = {folder.path: folder.outcome() for folder in found.folders()}
-    _show({"folders": folders, "published": found.published()})
+    found = _existing(run)
+    seen = _state(found)
+    _show(seen)
+    try:
+        while watch:
+            time.sleep(WATCH_SECONDS)
+            if (now := _state(found)) != seen:
+                _show(seen := now)
+    except KeyboardInterrupt:
+        return
 
 
 @app.command()
@@ -142,9 +164,8 @@ def verify(run: RunUrl) -> None:
     """Re-hash every committed file of a run."""
     from raysynth.audit import verify as audit_run
     from raysynth.errors import CorruptRunError
-    from raysynth.runs import Run
 
-    found = audit_run(Run(run))
+    found = audit_run(_existing(run))
     for name in found.foreign:
         sys.stdout.write(f"foreign: {name}\n")
     if not found.whole:
@@ -160,10 +181,48 @@ def gc(
 ) -> None:
     """Delete leftovers of committed folders that are older than a day."""
     from raysynth.audit import gc as collect
-    from raysynth.runs import Run
 
-    for name in collect(Run(run), abandon=abandon, dry_run=dry_run):
+    for name in collect(_existing(run), abandon=abandon, dry_run=dry_run):
         sys.stdout.write(f"{'would delete' if dry_run else 'deleted'}: {name}\n")
+
+
+def _existing(url: str) -> "Run":
+    """The run at a URL. DataError where there is none: a mistyped name must not read as an empty run that is whole."""
+    from raysynth.runs import SYSTEM, Run
+
+    run = Run(url)
+    pointers = (f"{run.url}/run.json", f"{run.url}/published.json")
+    if not any(f"/{SYSTEM}/" in stat.url or stat.url in pointers for stat in run.store.list(run.url)):
+        raise DataError(f"run '{url}': there is no run. Give the folder or the URL that the recipe's key `run` names")
+    return run
+
+
+def _state(run: "Run") -> dict[str, Any]:
+    folders = {folder.path: folder.outcome() or _progress(folder) for folder in run.started()}
+    return {"folders": folders, "published": run.published()}
+
+
+def _progress(folder: "Folder") -> dict[str, Any]:
+    try:
+        return {"unfinished": {"parts": sum(len(parts) for parts in folder.marked()), "of": folder.plan().parts}}
+    except FileNotFoundError:  # training has no plan
+        return {"unfinished": {}}
+
+
+def _format_of_folder(url: str) -> str | None:
+    """What the files in a folder are, where its name does not say it; None leaves the question to the recipe's check."""
+    from raysynth.parts import find
+    from raysynth.recipe import FORMATS
+
+    if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
+        return None
+    for use in ("parquet", "csv", "jsonl"):
+        with suppress(DataError):
+            if find("sources", use)(url).files():
+                return use
+    raise DataError(
+        f"source '{url}': no such file, and no folder with Parquet, CSV or JSON Lines files. Check the name, or say --use csv"
+    )
 
 
 def _stage(last: str, path: Path, overrides: list[str] | None) -> None:
@@ -202,16 +261,25 @@ def _pair(item: str) -> tuple[str, str]:
 
 
 def main() -> NoReturn:
-    """The entry point: raysynth's own errors become one line and their exit code."""
+    """The entry point: raysynth's own errors, and those of the machine, become one line and their exit code."""
     try:
         app(standalone_mode=True)
     except RaysynthError as error:
-        sys.stderr.write(f"{type(error).__name__}: {error}\n")
-        raise SystemExit(error.exit_code) from None
+        _end(f"{type(error).__name__}: {error}", error.exit_code)
+    except SystemExit as ended:
+        if ended.code == INTERRUPTED:  # so typer ends what Ctrl+C stopped
+            _end("stopped; the same command goes on from here", StoppedError.exit_code)
+        raise
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on from here\n")
-        raise SystemExit(4) from None
+        _end("stopped; the same command goes on from here", StoppedError.exit_code)
+    except OSError as error:
+        _end(f"{type(error).__name__}: {error}. Mend that and run the same command again: what is made is kept", 1)
     raise SystemExit(0)
+
+
+def _end(line: str, code: int) -> NoReturn:
+    sys.stderr.write(f"{line}\n")
+    raise SystemExit(code) from None
 
 
 if __name__ == "__main__":

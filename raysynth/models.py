@@ -52,7 +52,14 @@ def load_model(folder: Folder) -> Model:
     codec = codec_of(facts["parts"]["codec"], schema, facts["seed"])
     codec.load(*_state(folder, facts["codec"]))
     generator = generator_of(facts["parts"]["generator"], codec)
-    generator.load(*_state(folder, facts["weights"]))
+    arrays, state = _state(folder, facts["weights"])
+    try:
+        generator.load(arrays, state)
+    except (RuntimeError, KeyError) as error:  # torch's word for weights of other names or shapes
+        raise CorruptRunError(
+            f"{folder.url}: its weights are not those of this version's '{facts['parts']['generator']['use']}'. "
+            "Sample with the version that trained it, or train again into another run"
+        ) from error
     generator.kernel_rows = facts["kernel_rows"]
     return Model(schema, facts["derive"], codec, generator, digest(data), facts)
 

@@ -267,6 +267,9 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     if not isinstance(raw, dict):
         raise RecipeError(f"{path}: a recipe is a mapping of keys (got {show(raw)}). Keys: {', '.join(_keys(Recipe))}")
     values = cast("dict[str, Any]", raw)
+    for key, inner in (("source", "url"), ("codec", "use"), ("generator", "use")):
+        if isinstance(values.get(key), str) and any(override.startswith(f"{key}.") for override in overrides):
+            values[key] = {inner: values[key]}  # spelled out, so that an option can be laid over it
     for override in overrides:
         lay_over(values, override)
     name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_")

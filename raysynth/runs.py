@@ -232,6 +232,12 @@ class Run:
             if stat.url.endswith(end)
         ]
 
+    def started(self) -> list[Folder]:
+        """Every folder that holds anything, finished or not, found by listing."""
+        depth = self.url.count("/") + 3
+        steps = (stat.url.split("/") for stat in self.store.list(self.url))
+        return [Folder(url) for url in dict.fromkeys("/".join(step[:depth]) for step in steps if len(step) > depth)]
+
     def _pointer(self) -> dict[str, Any]:
         """run.json; where it is missing or broken, what the outcomes say (the order of the history is lost then)."""
         try:

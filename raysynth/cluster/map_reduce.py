@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysynth.cluster.session import session
+from raysynth.errors import RaysynthError
 
 
 def map_reduce(
@@ -29,7 +30,12 @@ def map_reduce(
         pieces = [_as_list(mapped.remote(item), buckets) for item in items]
         done = [reduced.remote(bucket, *[piece[bucket] for piece in pieces]) for bucket in range(buckets)]
         del pieces
-        results: list[Any] = ray.get(done)
+        try:
+            results: list[Any] = ray.get(done)
+        except ray.exceptions.RayTaskError as error:  # it wraps what a task raised, with a traceback in its text
+            if isinstance(error.cause, RaysynthError):
+                raise error.cause from None
+            raise
         return results
 
 

@@ -7,6 +7,8 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
+from raysynth.errors import RaysynthError
+
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
     "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
@@ -28,6 +30,13 @@ def pin_cpu() -> None:
         os.environ.setdefault(name, value)
 
 
+def is_embedded() -> bool:
+    """Whether `session` would start a Ray of its own on this machine."""
+    import ray
+
+    return "RAY_ADDRESS" not in os.environ and not ray.is_initialized()
+
+
 @contextmanager
 def session() -> Generator[Any]:
     """A connected Ray; an embedded one ends with the block. Workers get the same pins as the driver."""
@@ -40,12 +49,20 @@ def session() -> Generator[Any]:
         options: dict[str, Any] = {"logging_level": "ERROR"}
         if local:
             options |= {"include_dashboard": False, "object_store_memory": 1 << 30}
-        ray.init(
-            address="local" if local else None,
-            log_to_driver=False,
-            runtime_env={"env_vars": pinned, **_interpreter(local)},
-            **options,
-        )
+        try:
+            ray.init(
+                address="local" if local else None,
+                log_to_driver=False,
+                runtime_env={"env_vars": pinned, **_interpreter(local)},
+                **options,
+            )
+        except (ConnectionError, ValueError) as error:
+            if local:
+                raise
+            reason = str(error).splitlines()[0][:300]
+            raise RaysynthError(
+                f"RAY_ADDRESS '{os.environ['RAY_ADDRESS']}': no Ray answers there ({reason}). Start one there, or unset RAY_ADDRESS"
+            ) from error
     _quiet_data()
     try:
         yield ray

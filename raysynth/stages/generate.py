@@ -21,7 +21,6 @@ from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, rows_plan
 from raysynth.sampler import Sampler
-from raysynth.schema import Schema
 from raysynth.stores.base import store_for
 
 ROWS_VERSION = 1
@@ -38,7 +37,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
         sampler = sampler_of(recipe, folder, model)
         _check_violations(recipe, sampler, prepared)
         _probe(sampler)
-        size = recipe.generate.rows_per_part or rows_per_part(sampler.model.schema)
+        size = recipe.generate.rows_per_part or rows_per_part(len(sampler.model.schema))
         plan = rows_plan(recipe.generate.rows, size)
         plan = Plan(plan.parts, {**plan.facts, **{key: facts[key] for key in ("seed", "rules", "where", "max_attempts")}})
         make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
@@ -71,9 +70,9 @@ def sampler_of(recipe: Recipe, folder: Folder, model: Folder) -> Sampler:
     return Sampler(loaded, seed=recipe.seed, rules=recipe.rules, where=where, max_attempts=recipe.generate.max_attempts)
 
 
-def rows_per_part(schema: Schema) -> int:
-    """About 128 MiB of Arrow a part, at eight bytes a cell (a formula of the schema: no measurement enters a plan)."""
-    return max(1000, _PART_BYTES // (8 * max(1, len(schema))) // 1000 * 1000)
+def rows_per_part(columns: int) -> int:
+    """About 128 MiB of Arrow a part, at eight bytes a cell (a formula of the columns: no measurement enters a plan)."""
+    return max(1000, _PART_BYTES // (8 * max(1, columns)) // 1000 * 1000)
 
 
 def fingerprint(cpu: str) -> dict[str, str]:

@@ -58,8 +58,8 @@ class Reader:
 def run(recipe: Recipe, run: Run) -> Folder:
     """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
     source = source_of(recipe)
-    files = source.files()
-    snapshot = _snapshot(files, recipe)
+    files = check_source(recipe)
+    snapshot = _snapshot(files)
     folder = run.folder("prepared", folder_id({**_facts(recipe), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
@@ -74,6 +74,16 @@ def run(recipe: Recipe, run: Run) -> Folder:
     _check_bad_rows(recipe, folder)
     run.point("prepared", folder)
     return folder
+
+
+def check_source(recipe: Recipe) -> list[InputFile]:
+    """The input files, from a listing alone. DataError or StoreError if there is none, or nothing in them, or nobody answers."""
+    files = source_of(recipe).files()
+    if not files:
+        raise DataError(f"source.url: '{recipe.source.url}' has no files. Give a file, a folder or a glob that matches some")
+    if not any(file.size_bytes or _packaged(file) for file in files):
+        raise DataError(f"source.url: '{recipe.source.url}': every file is empty. Give at least one row")
+    return files
 
 
 def source_of(recipe: Recipe) -> Source:
@@ -117,11 +127,7 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _snapshot(files: list[InputFile], recipe: Recipe) -> list[dict[str, Any]]:
-    if not files:
-        raise DataError(f"source.url: '{recipe.source.url}' has no files. Give a file, a folder or a glob that matches some")
-    if not any(file.size_bytes or _packaged(file) for file in files):
-        raise DataError(f"source.url: '{recipe.source.url}': every file is empty. Give at least one row")
+def _snapshot(files: list[InputFile]) -> list[dict[str, Any]]:
     return [{"path": file.path, "bytes": file.size_bytes, "sha256": _sha256(file)} for file in files]
 
 
@@ -154,6 +160,8 @@ def check_unchanged(file: InputFile) -> None:
 
 def _schema(recipe: Recipe, profile: Profile) -> Schema:
     overrides: dict[str, Kind] = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    if profile.rows and not profile.columns:
+        raise DataError(f"source.url: '{recipe.source.url}' has no columns. Give rows with at least one")
     schema = infer_schema(profile, overrides)
     for name, text in recipe.derive.items():
         if name in schema:
@@ -260,7 +268,7 @@ def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
             reasons.update(part.extra.get("reasons", {}))
     if rows == 0:
         raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
-    if bad > recipe.prepare.max_bad_rows * rows:
+    if bad == rows or bad > recipe.prepare.max_bad_rows * rows:
         raise DataError(
             f"prepare.max_bad_rows: {bad} of {rows} rows ({bad / rows:.2%}) are bad, and {recipe.prepare.max_bad_rows:.2%} may be. Most: "
             f"{reasons.most_common(1)[0][0]}. They lie in {folder.url}/quarantine; mend the input, or allow more"
