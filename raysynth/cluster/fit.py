@@ -220,7 +220,8 @@ def _stream(urls: list[str]) -> Iterator[Batch]:
         return
     import ray.data
 
-    data = ray.data.from_arrow([pa.table({"url": [url]}) for url in urls])
+    # from_items makes its blocks here: from_arrow asks for them by tasks of one CPU, which trainers that hold every CPU never free
+    data = ray.data.from_items([{"url": url} for url in urls], override_num_blocks=len(urls))
     data.context.execution_options.preserve_order = True
     read = data.map_batches(cast("Any", _fetch), batch_size=1, batch_format="pyarrow", num_cpus=0)
     for table in read.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=1):

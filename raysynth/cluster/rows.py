@@ -38,12 +38,9 @@ def map_items(items: Sequence[Any], make: Make, *, workers: int) -> Iterator[tup
     if not items:
         return
     with session() as ray:
-        blocks = [
-            pa.table({"index": [index], "item": pa.array([cloudpickle.dumps(item)], pa.large_binary())})
-            for index, item in enumerate(items)
-        ]
+        rows = [{"index": index, "item": cloudpickle.dumps(item)} for index, item in enumerate(items)]
+        data = ray.data.from_items(rows, override_num_blocks=len(rows))
         pool = ray.data.ActorPoolStrategy(size=max(1, min(workers, len(items))))
-        data = ray.data.from_arrow(blocks)
         done = data.map_batches(_Worker, fn_constructor_args=(make,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1)
         for batch in done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             error, result = cloudpickle.loads(batch["result"][0].as_py())

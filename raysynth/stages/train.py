@@ -99,7 +99,7 @@ def _learn(
 
 def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts | None:
     """By gradients, on Ray Train; the generator then has the best weights. None where another driver was first."""
-    batch_rows = min(generator_batch(generator), max(1, feed["rows"]["train"] // recipe.train.workers))
+    batch_rows = batch_rows_of(feed["rows"]["train"], recipe.train.workers)
     job = Job(
         model=folder,
         schema=codec.schema.to_json(),
@@ -145,8 +145,9 @@ def _commit_model(folder: Folder, codec: Codec, generator: Generator, facts: Fac
     folder.clear_tmp()
 
 
-def generator_batch(generator: Generator) -> int:
-    return int(getattr(generator, "batch_rows", 512))
+def batch_rows_of(rows: int, workers: int) -> int:
+    """Rows of one worker's batch: 512, and fewer on small tables, so that an epoch has at least some 16 steps."""
+    return max(1, min(512, max(16, rows // 16), rows // workers))
 
 
 def _generator(recipe: Recipe, codec: Codec) -> Generator:

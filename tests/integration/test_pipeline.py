@@ -122,3 +122,15 @@ def test_a_driver_killed_while_generating_resumes_to_the_same_bytes(golden: tupl
     assert {file: file.stat().st_mtime_ns for file in before} == before
     whole = made(golden[0], "generate.rows_per_part=50")
     assert names(resumed.synthetic) == names(whole.synthetic)
+
+
+def test_training_workers_that_hold_every_cpu_end_all_the_same_with_the_same_bits(cluster: None, tmp_path: Path) -> None:
+    models = [made_in(tmp_path / name, "train.workers=4", "generate.rows=100") for name in ("one", "two")]
+    assert models[0].manifest()["sha256"].to_pylist() == models[1].manifest()["sha256"].to_pylist()
+
+
+def made_in(folder: Path, *overrides: str) -> Folder:
+    folder.mkdir()
+    model = run_to(load_recipe(recipe_file(folder), overrides), "train").model
+    assert model is not None
+    return model
