@@ -7,6 +7,7 @@ rest in the order of sampling (narrow fields first), which are exactly the order
 Shapes: B rows, F fields, K embedded width of all fields, H hidden width, S size of a field, U distinct prefixes, T target fields.
 """
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import numpy as np
@@ -17,19 +18,24 @@ from torch.nn import functional
 
 from raysynth.draws import Draws
 from raysynth.generators.base import TensorBatch, Trained
-from raysynth.layout import Batch, Fields, FieldsGiven, Given, Layout
+from raysynth.layout import Arrays, Batch, Facts, Fields, FieldsGiven, Given, Layout
 
 CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
 MAX_SHARED_KEYS = 1 << 20
+CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
+Masks = Mapping[int, NDArray[np.bool_]]
 
 
 class Autoregressive(Trained):
-    """`hidden`: width of each field's network; `embedding`: widest embedding; `dropout` on hidden units, while training."""
+    """`hidden`: width of each field's network; `embedding`: widest embedding; `dropout` on hidden units, while training;
+    `waves`: so many cosines over a field's codes are shared by its embedding and its head, since near codes mostly mean alike."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     kernel_rows = 16_384
 
-    def __init__(self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.3, orders: int = 2) -> None:
+    def __init__(
+        self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.3, orders: int = 2, waves: int = 8
+    ) -> None:
         super().__init__()
         self.sizes, self.dropout, self.orders = layout.sizes, dropout, orders
         self.columns = [field.column for field in layout.fields]
@@ -43,6 +49,12 @@ class Autoregressive(Trained):
         self.turn_bias = nn.Parameter(torch.zeros(fields, hidden))
         self.heads = nn.ParameterList(nn.Parameter(torch.randn(hidden, size) * 0.5 / hidden**0.5) for size in self.sizes)
         self.head_biases = nn.ParameterList(nn.Parameter(torch.zeros(size)) for size in self.sizes)
+        self.waves = [_waves(size, min(waves, size - 1)) for size in self.sizes]
+        self.head_waves = nn.ParameterList(nn.Parameter(torch.zeros(hidden, len(wave))) for wave in self.waves)
+        self.table_waves = nn.ParameterList(
+            nn.Parameter(torch.zeros(len(wave), w)) for wave, w in zip(self.waves, self.widths, strict=True)
+        )
+        self._bound_of: dict[tuple[tuple[int, bytes], ...], float] = {}
         self._bounds = np.concatenate([[0], np.cumsum(self.widths)]).astype(int).tolist()
         self._source_K = torch.repeat_interleave(torch.arange(fields), torch.tensor(self.widths, dtype=torch.long))
 
@@ -66,17 +78,25 @@ class Autoregressive(Trained):
         rank_F[torch.tensor(order, dtype=torch.long)] = torch.arange(len(order))
         varied_K1 = torch.tensor(self.sizes)[self._source_K][:, None] > 1  # a field of one code tells nothing
         before_KF = ((rank_F[self._source_K][:, None] < rank_F[None, :]) & varied_K1).to(self.read)
-        x_BK = torch.cat([table[codes_BF[:, i]] for i, table in enumerate(self.embeddings)], dim=1)
+        x_BK = torch.cat([self._table(i)[codes_BF[:, i]] for i in range(len(self.sizes))], dim=1)
         read = (self.read * before_KF[:, :, None]).flatten(1)
         z_BFH = functional.relu((x_BK @ read).unflatten(1, self.read_bias.shape) + self.read_bias)
         z_FBH = self._drop(z_BFH.transpose(0, 1), noise)
         z_FBH = z_FBH + self._drop(functional.relu(torch.baddbmm(self.turn_bias[:, None], z_FBH, self.turn)), noise)
         losses = [
-            functional.cross_entropy(torch.addmm(bias, z_BH, head), codes_BF[:, i], reduction="sum")
-            for i, (z_BH, head, bias) in enumerate(zip(z_FBH.unbind(0), self.heads, self.head_biases, strict=True))
+            functional.cross_entropy(torch.addmm(bias, z_BH, self._head(i)), codes_BF[:, i], reduction="sum")
+            for i, (z_BH, bias) in enumerate(zip(z_FBH.unbind(0), self.head_biases, strict=True))
             if self.sizes[i] > 1
         ]
         return torch.stack(losses).sum() if losses else x_BK.sum() * 0
+
+    def _head(self, i: int) -> Tensor:
+        """(H, S)"""
+        return torch.addmm(self.heads[i], self.head_waves[i], self.waves[i].to(self.read.device))
+
+    def _table(self, i: int) -> Tensor:
+        """(S, width): the embeddings of the field's codes."""
+        return torch.addmm(self.embeddings[i], self.waves[i].to(self.read.device).T, self.table_waves[i])
 
     def _drop(self, z: Tensor, noise: torch.Generator) -> Tensor:
         if not self.training or self.dropout == 0:
@@ -108,48 +128,87 @@ class Autoregressive(Trained):
 
     @torch.inference_mode()
     def sample(self, draws: Draws, given: Given | None) -> Batch:
-        """Restricted columns first, renormalised on their masks; a row is accepted with the product of all masses but the first."""
+        """Restricted columns are drawn first, renormalised on their masks; a row is then accepted in proportion to how much likelier
+        it is in the plain order, in which unrestricted rows are drawn: so that both kinds follow one distribution."""
         masks = dict(given.masks) if isinstance(given, FieldsGiven) else {}
-        first = {i for i, column in enumerate(self.columns) if column in {self.columns[j] for j in masks}}
+        codes_BF, weight_B = self._propose(draws, masks)
+        return Batch({"codes": codes_BF}, draws.uniform("accept") * self._bound(masks) < weight_B if masks else None)
+
+    def _propose(self, draws: Draws, masks: Masks) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+        """(rows, fields) codes that satisfy the masks, and (rows,) their weights: the density wanted over the density drawn from."""
+        restricted = {self.columns[i] for i in masks}
+        order = self._order_with_first({i for i, column in enumerate(self.columns) if column in restricted})
         codes_FB = np.zeros((len(self.sizes), len(draws)), dtype=np.int32)
         prefixes, context = Prefixes(len(draws)), Context(self.read, len(draws))
-        mass_B: NDArray[np.float64] | None = None
-        for i in self._order_with_first(first):
+        weight_B = np.zeros(len(draws))
+        for i in order:
             if self.sizes[i] > 1:
                 mask = None if i not in masks else torch.from_numpy(masks[i]).to(self.read.device)
-                mass, codes_FB[i] = self._draw_field(i, context, prefixes, mask, draws)
-                if mask is not None:
-                    mass_B = np.ones(len(draws)) if mass_B is None else mass_B * mass
+                codes_FB[i], mass_B, chosen_B = self._draw_field(i, context, prefixes, mask, draws)
+                with np.errstate(divide="ignore"):  # a mass of 0 is a weight of 0
+                    if mask is not None and context.width:  # the first mass is the same for all rows
+                        weight_B += np.log(mass_B)
+                    if masks and order != self.order:
+                        weight_B -= np.log(np.maximum(chosen_B, 1e-30))
                 prefixes.extend(codes_FB[i], self.sizes[i])
-                context.extend(self.embeddings[i], codes_FB[i], slice(self._bounds[i], self._bounds[i + 1]))
-        accepted = None if mass_B is None else draws.uniform("accept") < mass_B
-        return Batch({"codes": np.ascontiguousarray(codes_FB.T)}, accepted)
+                context.extend(self._table(i), codes_FB[i], slice(self._bounds[i], self._bounds[i + 1]))
+        codes_BF = np.ascontiguousarray(codes_FB.T)
+        if masks and order != self.order:
+            weight_B += self._log_likelihood(codes_BF)
+        return codes_BF, np.exp(weight_B)
+
+    def _bound(self, masks: Masks) -> float:
+        """What weights are divided by to be probabilities: CLIPPED of all the weight lies above it. Always seen on the same rows."""
+        key = tuple((i, masks[i].tobytes()) for i in sorted(masks))
+        if key not in self._bound_of:
+            weights = np.sort(self._propose(Draws.range(0, "bound", 0, self.kernel_rows), masks)[1])
+            above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
+            over = above[:-1] - weights * np.arange(len(weights), 0, -1)
+            self._bound_of[key] = float(weights[np.argmax(over <= CLIPPED * above[0])])
+        return self._bound_of[key]
+
+    def load(self, arrays: Arrays, facts: Facts) -> None:
+        super().load(arrays, facts)
+        self._bound_of.clear()
+
+    def _log_likelihood(self, codes_BF: NDArray[np.int32]) -> NDArray[np.float64]:
+        """(rows,) in the plain order."""
+        rows = _padded(np.arange(len(codes_BF)))
+        codes_RF = torch.from_numpy(codes_BF[rows].astype(np.int64)).to(self.read.device)
+        total_R = torch.zeros(len(rows), dtype=torch.float64, device=self.read.device)
+        context = Context(self.read, len(codes_BF))
+        for i in self.order:
+            if self.sizes[i] > 1:
+                weights_KH = context.weights(i)
+                for x_CK, codes_CF, total_C in zip(
+                    context.known().split(CHUNK_ROWS), codes_RF.split(CHUNK_ROWS), total_R.split(CHUNK_ROWS), strict=True
+                ):
+                    total_C += torch.log_softmax(self._logits(i, x_CK, weights_KH), dim=1).gather(1, codes_CF[:, i : i + 1])[:, 0]
+                context.extend(self._table(i), codes_BF[:, i], slice(self._bounds[i], self._bounds[i + 1]))
+        return total_R.cpu().numpy()[: len(codes_BF)]
 
     def _draw_field(
         self, i: int, context: "Context", prefixes: "Prefixes", mask: Tensor | None, draws: Draws
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """(rows,) the mass of the mask, and the codes, by the inverse of the distribution function."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+        """(rows,) codes by the inverse of the distribution function, the mass of the mask, the probability of the code without it."""
         weights_KH = context.weights(i)
         known_UK = context.known() if not prefixes.shared else context.known()[torch.from_numpy(prefixes.padded_rows)]
-        cdfs: list[Tensor] = []
-        for x_CK in known_UK.split(CHUNK_ROWS):
-            p_CS = torch.softmax(self._logits(i, x_CK, weights_KH), dim=1)
-            cdfs.append(torch.cumsum(p_CS if mask is None else p_CS * mask, dim=1))
-        cdf_US = torch.cat(cdfs)
-        cdf_BS = (
-            cdf_US.index_select(0, torch.from_numpy(prefixes.of_row).to(cdf_US.device)) if prefixes.shared else cdf_US[: len(draws)]
-        )
+        p_US = torch.cat([torch.softmax(self._logits(i, x_CK, weights_KH), dim=1) for x_CK in known_UK.split(CHUNK_ROWS)])
+        cdf_US = torch.cat([torch.cumsum(p_CS if mask is None else p_CS * mask, dim=1) for p_CS in p_US.split(CHUNK_ROWS)])
+        of_row = torch.from_numpy(prefixes.of_row).to(cdf_US.device)
+        cdf_BS = cdf_US.index_select(0, of_row) if prefixes.shared else cdf_US[: len(draws)]
         total_B = cdf_BS[:, -1]
         uniform_B = torch.from_numpy(draws.uniform(f"field-{i}").astype(np.float32)).to(total_B.device)
         # below the total, so that the code found is one of positive probability
         below_B = torch.minimum(uniform_B * total_B, torch.nextafter(total_B, torch.zeros_like(total_B)))
         code_B = torch.searchsorted(cdf_BS, below_B[:, None], right=True)[:, 0].clamp(max=self.sizes[i] - 1)
-        return total_B.cpu().numpy().astype(np.float64), code_B.cpu().numpy()
+        chosen_B = p_US[of_row, code_B]
+        return code_B.cpu().numpy(), total_B.cpu().numpy().astype(np.float64), chosen_B.cpu().numpy().astype(np.float64)
 
     def _logits(self, i: int, x_CK: Tensor, weights_KH: Tensor) -> Tensor:
         z_CH = torch.addmm(self.read_bias[i], x_CK, weights_KH).relu_()
         z_CH = z_CH + torch.addmm(self.turn_bias[i], z_CH, self.turn[i]).relu_()
-        return torch.addmm(self.head_biases[i], z_CH, self.heads[i])
+        return torch.addmm(self.head_biases[i], z_CH, self._head(i))
 
 
 class Context:
@@ -212,3 +271,9 @@ def _smooth(size: int, width: int) -> Tensor:
     place = torch.arange(size)[:, None] / max(size - 1, 1)
     waves = torch.cos(torch.pi * place * torch.arange(1, width + 1)[None, :])
     return 0.5 * waves + 0.5 * torch.randn(size, width)
+
+
+def _waves(size: int, number: int) -> Tensor:
+    """(number, size): cosines over the codes, the slowest first."""
+    place = (torch.arange(size) + 0.5) / size
+    return torch.cos(torch.pi * torch.arange(1, number + 1)[:, None] * place[None, :])

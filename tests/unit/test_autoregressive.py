@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from raysynth.draws import Draws
 from raysynth.generators.autoregressive import Autoregressive
@@ -59,6 +60,24 @@ def test_accepted_rows_follow_the_filtered_unconditional_distribution(learnt: Au
     for field in (0, 2, 3):
         one, two = (np.bincount(rows[:, field], minlength=20) / len(rows) for rows in (codes, wanted))
         assert np.abs(one - two).max() < 0.04
+
+
+def test_conditioning_agrees_with_the_plain_order_where_the_orders_do_not() -> None:
+    """An untrained network has a distribution of its own for every order: that of unrestricted rows is the one that counts."""
+    generator = make()
+    with torch.no_grad():
+        for head in generator.heads:
+            head *= 4
+    masks = {2: np.arange(20) % 4 < 2, 3: np.array([True, True, False, True])}
+    starts = range(0, 65536, 16384)
+    free = np.concatenate([generator.sample(Draws.range(3, "free", n, n + 16384), None)["codes"] for n in starts])
+    batches = [generator.sample(Draws.range(3, "given", n, n + 16384), FieldsGiven(masks)) for n in starts]
+    made = np.concatenate([batch["codes"] for batch in batches])
+    kept = np.concatenate([batch["codes"][batch.accepted] for batch in batches if batch.accepted is not None])
+    wanted = free[masks[2][free[:, 2]] & masks[3][free[:, 3]]]
+    one, two, drawn = (np.bincount(rows @ [80, 0, 4, 1], minlength=240) / len(rows) for rows in (wanted, kept, made))
+    assert np.abs(one - two).sum() / 2 < 0.06
+    assert np.abs(one - drawn).sum() / 2 > 0.2
 
 
 def test_state_and_load_give_the_same_rows(learnt: Autoregressive) -> None:

