@@ -75,7 +75,11 @@ def _train(job: Job) -> None:
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
-        TorchTrainer(
+        class Interruptible(TorchTrainer):
+            def _register_sigint_handler(self, controller: Any) -> None:
+                """Ray's handler would end the process with Ray's own code, in every later stage too; checkpoints are on the store."""
+
+        Interruptible(
             _work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),

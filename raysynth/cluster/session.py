@@ -1,7 +1,9 @@
 """Connects to Ray: the cluster that RAY_ADDRESS names (a submitted job has one), or an embedded one; and pins what rows depend on."""
 
 import os
+import re
 import shlex
+import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -19,6 +21,7 @@ AVX2 = {
 """AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6)."""
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+CONNECT_SECONDS = 5.0
 QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TRAIN_V2_ENABLED": "1"}
 S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
 
@@ -49,26 +52,33 @@ def session() -> Generator[Any]:
         options: dict[str, Any] = {"logging_level": "ERROR"}
         if local:
             options |= {"include_dashboard": False, "object_store_memory": 1 << 30}
-        try:
-            ray.init(
-                address="local" if local else None,
-                log_to_driver=False,
-                runtime_env={"env_vars": pinned, **_interpreter(local)},
-                **options,
-            )
-        except (ConnectionError, ValueError) as error:
-            if local:
-                raise
-            reason = str(error).splitlines()[0][:300]
-            raise RaysynthError(
-                f"RAY_ADDRESS '{os.environ['RAY_ADDRESS']}': no Ray answers there ({reason}). Start one there, or unset RAY_ADDRESS"
-            ) from error
+        if not local:
+            _check_answers(os.environ["RAY_ADDRESS"])
+        ray.init(
+            address="local" if local else None,
+            log_to_driver=False,
+            runtime_env={"env_vars": pinned, **_interpreter(local)},
+            **options,
+        )
     _quiet_data()
     try:
         yield ray
     finally:
         if not connected:
             ray.shutdown()
+
+
+def _check_answers(address: str) -> None:
+    """Ray itself would try for minutes, without a word."""
+    found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    if found is None:  # auto, or some service's own scheme
+        return
+    try:
+        socket.create_connection((found[1], int(found[2])), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RaysynthError(
+            f"RAY_ADDRESS '{address}': nobody answers there ({error}). Start Ray there, or unset RAY_ADDRESS"
+        ) from None
 
 
 def _interpreter(local: bool) -> dict[str, str]:

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from raysynth import cli
-from raysynth.errors import DataError, RecipeError
+from raysynth.cluster.session import session
+from raysynth.errors import DataError, RaysynthError, RecipeError
 from raysynth.pipeline import check_asked
 from raysynth.profile import Profile, infer_schema
 from raysynth.recipe import parse_recipe
@@ -127,6 +128,17 @@ def test_watching_ends_well_and_a_stopped_stage_says_that_it_goes_on(tmp_path: P
     os.kill(watch.pid, signal.SIGINT)
     assert watch.wait(20) == 0
     watch.communicate()
+
+
+def test_a_dead_cluster_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    began = time.monotonic()
+    with pytest.raises(RaysynthError, match=r"RAY_ADDRESS '127\.0\.0\.1:1': nobody answers"), session():
+        pass
+    assert time.monotonic() - began < 10
 
 
 def test_an_interrupt_exits_with_4_and_an_error_of_the_machine_with_a_line(
