@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from raysynth.cluster.session import is_embedded, session
+from raysynth.cluster.session import is_embedded, one_session
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
 from raysynth.progress import say
@@ -32,7 +32,7 @@ def run_to(recipe: Recipe, last: str = STAGES[-1]) -> Made:
     """All stages up to `last`, on one connected Ray that is only started if something is left to make."""
     run, made = Run(recipe.run), Made()
     check(recipe, run)
-    with session():
+    with one_session():
         made.prepared = prepare.run(recipe, run)
         if last == "prepare":
             return made

@@ -35,9 +35,35 @@ def pin_cpu() -> None:
 
 def is_embedded() -> bool:
     """Whether `session` would start a Ray of its own on this machine."""
-    import ray
+    return "RAY_ADDRESS" not in os.environ and not is_initialised()
 
-    return "RAY_ADDRESS" not in os.environ and not ray.is_initialized()
+
+class _Kept:
+    """How many blocks of one_session are open: the Ray that is started inside stays until the last one ends."""
+
+    blocks = 0
+
+
+@contextmanager
+def one_session() -> Generator[None]:
+    """Every `session` inside is one and the same; Ray is only started if there is one."""
+    if is_initialised():
+        yield
+        return
+    _Kept.blocks += 1
+    try:
+        yield
+    finally:
+        _Kept.blocks -= 1
+        if not _Kept.blocks and is_initialised():
+            import ray
+
+            ray.shutdown()
+
+
+def is_initialised() -> bool:
+    """Asked without importing Ray, which takes seconds."""
+    return "ray" in sys.modules and sys.modules["ray"].is_initialized()
 
 
 @contextmanager
@@ -64,7 +90,7 @@ def session() -> Generator[Any]:
     try:
         yield ray
     finally:
-        if not connected:
+        if not connected and not _Kept.blocks:
             ray.shutdown()
 
 
