@@ -40,6 +40,11 @@ class TurnLoss(nn.Module):
         return self.generator.loss(batch, turn, draws)
 
 
+def batch_rows_of(rows: int, workers: int = 1) -> int:
+    """Rows of one worker's batch: 512, and fewer on small tables, so that an epoch has at least some 64 steps."""
+    return max(1, min(512, max(16, rows // 64), rows // workers))
+
+
 def initialise(make: Callable[[], Trained], seed: int) -> Trained:
     """The generator that `make` builds, its first weights a function of the seed alone; torch's own state is left as it was."""
     with torch.random.fork_rng(devices=[]):
@@ -210,11 +215,12 @@ def fit(
     *,
     seed: int,
     max_epochs: int,
-    batch_rows: int = 512,
+    batch_rows: int | None = None,
     report: Callable[[EpochReport], None] | None = None,
     **options: Any,
 ) -> list[EpochReport]:
     """Train on rows held in memory, and leave the generator with its best weights; `options` go to Trainer."""
+    batch_rows = batch_rows or batch_rows_of(train.rows)
     steps = max(1, train.rows // batch_rows)
     trainer = Trainer(generator, seed=seed, max_epochs=max_epochs, steps_per_epoch=steps, **options)
     reports: list[EpochReport] = []

@@ -440,8 +440,9 @@ def _alphabet(characters: set[str]) -> str:
 
 
 class Tabular(Codec):
-    """`max_values`: a numeric column with more distinct values is cut into `bins` quantile intervals of `digits` parts each;
-    `atom_share`: a value this frequent keeps a code of its own; `max_codes`: wider categories are written as two fields."""
+    """`max_values`: a numeric column with more distinct values is cut into `bins` quantile intervals of `digits` parts each, and into
+    fewer where they would hold less than `rows_per_bin` train rows, which would be learnt by heart; `atom_share`: a value this
+    frequent keeps a code of its own; `max_codes`: wider categories are written as two fields."""
 
     def __init__(
         self,
@@ -450,12 +451,13 @@ class Tabular(Codec):
         seed: int = 0,
         max_values: int = 256,
         bins: int = 64,
+        rows_per_bin: int = 400,
         digits: int = 16,
         atom_share: float = 0.003,
         max_codes: int = 512,
     ) -> None:
         super().__init__(schema, seed=seed)
-        self.max_values, self.bins, self.digits = max_values, bins, digits
+        self.max_values, self.bins, self.rows_per_bin, self.digits = max_values, bins, rows_per_bin, digits
         self.atom_share, self.max_codes = atom_share, max_codes
         self.codings: list[Coding | Identifier] = []
 
@@ -587,7 +589,7 @@ class Tabular(Codec):
         singles = len(specials) + len(atoms)
         if not len(rest):
             return Coding(column, specials, atoms, singles, 1, singles, step)
-        bins = max(1, min(self.bins, len(rest) // 16))
+        bins = max(1, min(self.bins, len(rest) // self.rows_per_bin))
         digits = max(1, min(self.digits, len(rest) // (4 * bins)))
         edges = np.unique(rest[np.arange(bins * digits) * len(rest) // (bins * digits)])
         starts = np.append(np.searchsorted(rest, edges), len(rest)).astype(np.int64)

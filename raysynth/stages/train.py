@@ -27,6 +27,7 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id
 from raysynth.schema import FILE, ROW, Schema
 from raysynth.stores.base import join, store_for
+from raysynth.training import batch_rows_of
 
 ROWS_VERSION = 1
 FEED_ROWS = 262_144  # of one encoded part: what a training worker holds at a time
@@ -143,11 +144,6 @@ def _commit_model(folder: Folder, codec: Codec, generator: Generator, facts: Fac
         folder.store.put(join(folder.url, name), data)
     commit_files(folder, files)
     folder.clear_tmp()
-
-
-def batch_rows_of(rows: int, workers: int) -> int:
-    """Rows of one worker's batch: 512, and fewer on small tables, so that an epoch has at least some 16 steps."""
-    return max(1, min(512, max(16, rows // 16), rows // workers))
 
 
 def _generator(recipe: Recipe, codec: Codec) -> Generator:

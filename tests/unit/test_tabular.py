@@ -30,7 +30,7 @@ def schema_of(rows: pa.Table, **kinds: Kind) -> Schema:
 
 
 def settled(rows: pa.Table, **kinds: Kind) -> Tabular:
-    codec = Tabular(schema_of(rows, **kinds))
+    codec = Tabular(schema_of(rows, **kinds), rows_per_bin=16)
     codec.settle(codec.observe(rows))
     return codec
 
