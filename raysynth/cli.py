@@ -90,18 +90,18 @@ def profile(
     source: Annotated[str, typer.Argument(help="a file, folder, glob or examples://NAME")],
     use: Annotated[str | None, typer.Option(help="csv, jsonl, parquet: where the name does not say it")] = None,
 ) -> None:
-    """Is this data fit for it? Size, types, missing values, imbalance, likely keys and personal data."""
+    """Is this data fit for it? Size, types, missing values, imbalance, duplicates, likely keys and personal data, drift between shards."""
     from raysynth.cluster.session import session
-    from raysynth.profile import audit
     from raysynth.recipe import parse_recipe
-    from raysynth.stages.prepare import check_source, profile_of, source_of
+    from raysynth.stages.prepare import check_source, source_of
+    from raysynth.stages.profile import run as survey
 
     use = use or _format_of_folder(source)
     recipe = parse_recipe({"name": "profile", "source": {"use": use, "url": source} if use else source})
     asked = source_of(recipe)
     shards = asked.shards(check_source(recipe))
     with session():
-        _show(audit(profile_of(asked, shards, workers=2)))
+        _show(survey(asked, shards, workers=2))
 
 
 @app.command()
