@@ -37,6 +37,7 @@ test: check ## all of check, and the integration tests
 bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	@set -e
 	"$(BIN)/python" benchmarks/quality.py
+	"$(BIN)/python" benchmarks/conditioning.py
 	"$(BIN)/python" benchmarks/speed.py
 
 test-all: check ## everything, the slow tests too
