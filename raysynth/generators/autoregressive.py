@@ -23,6 +23,7 @@ from raysynth.layout import Arrays, Batch, Facts, Fields, FieldsGiven, Given, La
 CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
 MAX_SHARED_KEYS = 1 << 20
 CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
+MOST_DRAWS = 32  # rows drawn for one accepted, about: where the orders disagree so much, more of the weight is clipped instead
 Masks = Mapping[int, NDArray[np.bool_]]
 
 
@@ -158,13 +159,14 @@ class Autoregressive(Trained):
         return codes_BF, np.exp(weight_B)
 
     def _bound(self, masks: Masks) -> float:
-        """What weights are divided by to be probabilities: CLIPPED of all the weight lies above it. Always seen on the same rows."""
+        """What weights are divided by to be probabilities: CLIPPED of the weight, or more, lies above it. Always seen on the same rows."""
         key = tuple((i, masks[i].tobytes()) for i in sorted(masks))
         if key not in self._bound_of:
             weights = np.sort(self._propose(Draws.range(0, "bound", 0, self.kernel_rows), masks)[1])
             above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
             over = above[:-1] - weights * np.arange(len(weights), 0, -1)
-            self._bound_of[key] = float(weights[np.argmax(over <= CLIPPED * above[0])])
+            exact, cheap = weights[np.argmax(over <= CLIPPED * above[0])], MOST_DRAWS * above[0] / len(weights)
+            self._bound_of[key] = float(min(exact, cheap))
         return self._bound_of[key]
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
