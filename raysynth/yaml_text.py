@@ -51,19 +51,22 @@ _Loader.add_constructor("tag:yaml.org,2002:int", _construct_integer)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_number)
 
 
+def _line(event: yaml.Event) -> int:
+    return event.start_mark.line + 1 if event.start_mark else 0
+
+
 def read_yaml(text: str, name: str) -> Any:
     """One document → plain values. RecipeError, with the line, on what is not YAML, on anchors and on deep nesting."""
     try:
         depth = 0
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                line = event.start_mark.line + 1
                 raise RecipeError(
-                    f"{name}, line {line}: anchors (&) and aliases (*) are not allowed in a recipe. Write the value out"
+                    f"{name}, line {_line(event)}: anchors (&) and aliases (*) are not allowed in a recipe. Write the value out"
                 )
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_NESTING:
-                raise RecipeError(f"{name}, line {event.start_mark.line + 1}: is nested deeper than {MAX_NESTING}")
+                raise RecipeError(f"{name}, line {_line(event)}: is nested deeper than {MAX_NESTING}")
         loader = _Loader(text)
         try:
             return loader.get_single_data()
