@@ -73,7 +73,6 @@ def session() -> Generator[Any]:
 
     connected = ray.is_initialized()
     if not connected:
-        pinned = {name: os.environ[name] for name in (*AVX2, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
         local = "RAY_ADDRESS" not in os.environ
         options: dict[str, Any] = {"logging_level": "ERROR"}
         if local:
@@ -83,7 +82,7 @@ def session() -> Generator[Any]:
         ray.init(
             address="local" if local else None,
             log_to_driver=False,
-            runtime_env={"env_vars": pinned, **_interpreter(local)},
+            runtime_env=runtime_env(local),
             **options,
         )
     _quiet_data()
@@ -107,11 +106,12 @@ def _check_answers(address: str) -> None:
         ) from None
 
 
-def _interpreter(local: bool) -> dict[str, str]:
-    """Ray hands the interpreter's path to a shell as it is (ray 2.60, runtime_env/context.py): a path with a space in it must come quoted,
-    or no worker ever starts."""
+def runtime_env(local: bool) -> dict[str, Any]:
+    """What Ray's workers start with: the driver's pins, and on this machine the driver's interpreter. Ray hands the interpreter's path to
+    a shell as it is (ray 2.60, runtime_env/context.py): one with a space in it must come quoted, or no worker ever starts."""
+    pinned = {name: os.environ[name] for name in (*AVX2, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
     quoted = shlex.quote(sys.executable)
-    return {"py_executable": quoted} if local and quoted != sys.executable else {}
+    return {"env_vars": pinned, **({"py_executable": quoted} if local and quoted != sys.executable else {})}
 
 
 def _quiet_data() -> None:

@@ -10,7 +10,7 @@ import pytest
 def cluster() -> Iterator[None]:
     import ray
 
-    from raysynth.cluster.session import session
+    from raysynth.cluster.session import runtime_env, session
 
     with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp") as folder:
         ray.init(
@@ -21,6 +21,7 @@ def cluster() -> Iterator[None]:
             logging_level="ERROR",
             object_store_memory=512 << 20,
             _temp_dir=folder,
+            runtime_env=runtime_env(local=True),
         )
         with session():
             yield

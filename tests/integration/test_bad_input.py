@@ -56,7 +56,7 @@ def test_what_cannot_end_well_is_refused_before_ray_starts(
 ) -> None:
     Path("empty.csv").touch()
     monkeypatch.setattr("raysynth.pipeline.is_embedded", lambda: True)
-    monkeypatch.setattr("raysynth.pipeline.session", lambda: pytest.fail("Ray was started"))
+    monkeypatch.setattr("raysynth.pipeline.one_session", lambda: pytest.fail("Ray was started"))
     assert call(monkeypatch, "run", "recipe.yaml", "--set", override) == 2
     errors = capsys.readouterr().err
     assert told in errors

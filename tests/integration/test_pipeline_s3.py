@@ -3,8 +3,10 @@
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -70,12 +72,34 @@ def test_moto_holds_the_same_parts_as_the_disk_and_another_reader_opens_them(
         assert rows == 2500
 
 
-def test_a_server_with_keys_that_fails_three_requests_in_ten_gets_the_same_parts(
+def test_a_server_with_keys_that_fails_three_requests_in_ten_gets_the_same_parts_and_a_reader_sees_nothing_or_everything(
     recipe: Path, on_disk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    url = "s3://bucket/runs/wine"
     with s3_servers.rclone(tmp_path) as endpoint, s3_servers.faulty(endpoint, share=0.3, seed=1) as proxy:
-        run(recipe, "s3://bucket/runs/wine", s3_servers.environment(proxy.url))
-        assert sum(proxy.faults.values()) > 20
         for name, value in s3_servers.environment(endpoint).items():
             monkeypatch.setenv(name, value)
-        assert names("s3://bucket/runs/wine") == on_disk
+        seen: list[int | None] = []
+        ended = threading.Event()
+        reader = threading.Thread(target=follow, args=(url, seen, ended))
+        reader.start()
+        try:
+            run(recipe, url, s3_servers.environment(proxy.url))
+        finally:
+            ended.set()
+            reader.join()
+        assert sum(proxy.faults.values()) > 20
+        assert names(url) == on_disk
+        assert {*seen} == {None, 2500}, "before the commit nothing, after it everything"
+
+
+def follow(url: str, seen: list[int | None], ended: threading.Event) -> None:
+    """Reads through run.json alone, as a consumer would: the rows of all the parts that it leads to."""
+    while not ended.wait(0.2) or not seen or seen[-1] is None:
+        folder = Run(url).current("synthetic")
+        found = (
+            None if folder is None else [pq.ParquetFile(pa.BufferReader(folder.store.read(part))) for part in folder.part_urls()]
+        )
+        seen.append(None if found is None else sum(file.metadata.num_rows for file in found))
+        if ended.is_set() and seen[-1] is None:
+            return
