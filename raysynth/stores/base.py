@@ -3,7 +3,7 @@
 import builtins
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Stat:
     url: str
     size_bytes: int
     etag: str
-    modified_seconds: float | None = None
+    modified_seconds: float | None = field(default=None, compare=False)  # servers round it differently in a listing and alone
 
 
 class Store(ABC):
