@@ -12,15 +12,15 @@ FilesOf = Callable[[int], Iterable[Table]]
 """A part's number → its files: (sub folder, table) or (sub folder, table, facts for the marker)."""
 
 
-def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stage: str, workers: int) -> dict[str, Any]:
-    """`make` is called once per worker. Returns the outcome."""
+def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stage: str, workers: int, keep: bool) -> dict[str, Any]:
+    """`make` is called once per worker with `keep`, else once per task. Returns the outcome."""
     if (outcome := folder.outcome()) is not None:
         return outcome
     folder.write_plan(plan)
     tasks = _cut(missing(folder, plan), workers)
     with Progress(stage, plan.parts, "parts") as progress:
         progress.at(plan.parts - sum(len(task) for task in tasks))
-        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), workers=workers):
+        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), workers=workers, keep=keep):
             progress.advance(len(tasks[position]))
     return commit(folder, plan)
 

@@ -33,15 +33,26 @@ class _Worker:
             return cloudpickle.dumps((error, None))
 
 
-def map_items(items: Sequence[Any], make: Make, *, workers: int) -> Iterator[tuple[int, Any]]:
-    """(position, result) as they end. raysynth's own errors are raised here as they were raised there."""
+def map_items(items: Sequence[Any], make: Make, *, workers: int, keep: bool = True) -> Iterator[tuple[int, Any]]:
+    """(position, result) as they end. raysynth's own errors are raised here as they were raised there.
+
+    `keep`: what `make` returns is costly (a model) and lives in an actor as long as the items last; else each item is a task of its own, on
+    worker processes that Ray has already, which saves the seconds in which an actor starts.
+    """
     if not items:
         return
     with session() as ray:
         rows = [{"index": index, "item": cloudpickle.dumps(item)} for index, item in enumerate(items)]
         data = ray.data.from_items(rows, override_num_blocks=len(rows))
-        pool = ray.data.ActorPoolStrategy(size=max(1, min(workers, len(items))))
-        done = data.map_batches(_Worker, fn_constructor_args=(make,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1)
+        size = max(1, min(workers, len(items)))
+        if keep:
+            pool = ray.data.ActorPoolStrategy(size=size)
+            done = data.map_batches(
+                _Worker, fn_constructor_args=(make,), batch_size=1, batch_format="numpy", compute=pool, num_cpus=1
+            )
+        else:
+            tasks = ray.data.TaskPoolStrategy(size=size)
+            done = data.map_batches(_Worker(make), batch_size=1, batch_format="numpy", compute=tasks, num_cpus=1)
         for batch in done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
             error, result = cloudpickle.loads(batch["result"][0].as_py())
             if error is not None:
@@ -50,6 +61,6 @@ def map_items(items: Sequence[Any], make: Make, *, workers: int) -> Iterator[tup
 
 
 def map_ordered(items: Sequence[Any], make: Make, *, workers: int) -> list[Any]:
-    """The results in the order of the items."""
-    results = dict(map_items(items, make, workers=workers))
+    """The results in the order of the items, each made by a task of its own."""
+    results = dict(map_items(items, make, workers=workers, keep=False))
     return [results[index] for index in range(len(items))]

@@ -41,7 +41,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
         plan = rows_plan(recipe.generate.rows, size)
         plan = Plan(plan.parts, {**plan.facts, **{key: facts[key] for key in ("seed", "rules", "where", "max_attempts")}})
         make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
-        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers)
+        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True)
     run.point("synthetic", folder)
     return folder
 

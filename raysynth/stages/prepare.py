@@ -70,7 +70,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(_make, recipe, reader, drop)
         folder.write_json("_raysynth/profile.json", profile.to_json())
-        write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers)
+        write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers, keep=False)
     _check_bad_rows(recipe, folder)
     run.point("prepared", folder)
     return folder
