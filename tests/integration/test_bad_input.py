@@ -118,6 +118,7 @@ def test_a_folder_is_profiled_by_what_lies_in_it_or_refused(
 
 def test_watching_ends_well_and_a_stopped_stage_says_that_it_goes_on(tmp_path: Path) -> None:
     Run(str(tmp_path / "run")).folder("prepared", "0123456789ab").write_plan(Plan(3, {}))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it, and its children would too
     watch = subprocess.Popen(
         [sys.executable, "-m", "raysynth", "status", "run", "--watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
