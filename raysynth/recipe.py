@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
+from raysynth.gates import check_gate
 from raysynth.parts import check_options, explain, find, nearest, options_of, show
 from raysynth.schema import ROW_ID, Kind
 from raysynth.yaml_text import lay_over, read_yaml
@@ -162,6 +163,7 @@ class Train(Keys):
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto`: bfloat16 where the device has it."
     )
+    augmented: bool = Field(default=False, description="Learn from the augmented rows as well.")
     max_epochs: int = Field(default=50, ge=1, description="The budget; early stopping may end sooner.")
     max_train_seconds: float | None = Field(
         default=None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
@@ -186,6 +188,51 @@ class Generate(Keys):
     )
 
 
+class Op(Part):
+    """One augmentation of the real train rows."""
+
+    copies: int = Field(default=1, ge=1, le=1000, description="How often each train row goes through it, drawn anew each time.")
+
+
+class Mix(Keys):
+    """What the train split of the mixed rows is made of; its validation and test splits are the real ones."""
+
+    real: float = Field(default=1.0, ge=0, description="Share of the real train rows; with `rows`, their weight.")
+    augmented: float = Field(default=0.0, ge=0, description="Share of the augmented rows; with `rows`, their weight.")
+    synthetic: float = Field(default=1.0, ge=0, description="Share of the synthetic rows; with `rows`, their weight.")
+    rows: int | None = Field(default=None, ge=1, description="Size of the train split, dealt out by the three weights.")
+    stratify_by: str | None = Field(default=None, description="A column whose values keep their shares of each kind of row.")
+    partition_by: Annotated[tuple[str, ...], BeforeValidator(_fixed)] = Field(
+        default=(), description="Columns that become folders, `column=value`."
+    )
+
+    @model_validator(mode="after")
+    def _takes_something(self) -> Self:
+        shares = {"real": self.real, "augmented": self.augmented, "synthetic": self.synthetic}
+        if not any(shares.values()):
+            raise _refuse("one of real, augmented and synthetic must be above 0")
+        if above := [name for name, share in shares.items() if share > 1 and self.rows is None]:
+            raise _refuse(
+                f"{above[0]}: a share is at most 1, for no row is taken twice (got {shares[above[0]]}); with rows it is a weight"
+            )
+        return self
+
+
+class Evaluate(Keys):
+    """How synthetic rows are scored, and what they must reach to be published."""
+
+    target: str | None = Field(
+        default=None, description="The column that a downstream model predicts; null: utility is not scored."
+    )
+    gates: Annotated[tuple[Text, ...], BeforeValidator(_fixed)] = Field(
+        default=("exact_copies <= holdout.exact_copies + 0.001",),
+        description="Expressions over scores; `holdout.NAME` is the score of hold-out rows. One that fails stops publishing.",
+    )
+    sample_rows: int = Field(
+        default=200_000, ge=100, description="Rows of each side that scores which cannot look at every row rest on."
+    )
+
+
 class Recipe(Keys):
     """One run: what to learn from, how, and what to make."""
 
@@ -200,6 +247,9 @@ class Recipe(Keys):
     prepare: Prepare = Field(default_factory=Prepare, description="Reading, cleaning and splitting.")
     derive: dict[str, Text] = Field(default_factory=dict, description="Columns computed by an expression, never learnt.")
     schema_: SchemaSpec = Field(default_factory=SchemaSpec, alias="schema", description="What the columns are.")
+    augment: Annotated[
+        tuple[Annotated[Op, BeforeValidator(_part, json_schema_input_type=str | Op)], ...], BeforeValidator(_fixed)
+    ] = Field(default=(), description="Ops on the real train rows, each on its own.")
     codec: Annotated[Part | None, BeforeValidator(_part, json_schema_input_type=str | Part | None)] = Field(
         default=None, description="Rows ↔ tensors; null: what the schema calls for."
     )
@@ -211,6 +261,10 @@ class Recipe(Keys):
         default=(), description="Expressions that every row obeys; null passes."
     )
     generate: Generate = Field(default_factory=Generate, description="Making rows.")
+    mix: Mix | None = Field(default=None, description="Real, augmented and synthetic rows in one data set; null: none is made.")
+    evaluate: Evaluate | None = Field(
+        default_factory=Evaluate, description="Scores, gates and the report; null: none, and no gates."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -231,16 +285,19 @@ class Recipe(Keys):
 
     def defaults_view(self) -> dict[str, Any]:
         """Every key with its value, the defaults of the parts' options included: what `raysynth plan` shows."""
-        view = self.model_dump(mode="json", by_alias=True)
+        view: Any = self.model_dump(mode="json", by_alias=True)
         for shelf, key, part in _parts(self):
+            shown = view
+            for step in key.split("."):
+                shown = shown[int(step)] if isinstance(shown, list) else shown[step]
             defaults = {
                 name: item.default
                 for name, item in options_of(find(shelf, part.use)).items()
                 if name not in type(part).model_fields
             }
-            view[key]["options"] = {
+            shown["options"] = {
                 **{name: value for name, value in defaults.items() if value is not inspect.Parameter.empty},
-                **view[key]["options"],
+                **shown["options"],
             }
         return view
 
@@ -285,6 +342,15 @@ def parse_recipe(values: Mapping[str, Any]) -> Recipe:
     problems: list[str] = []
     for shelf, key, part in _parts(recipe):
         problems += _part_problems(shelf, key, part)
+    for number, gate in enumerate(recipe.evaluate.gates if recipe.evaluate else ()):
+        try:
+            check_gate(gate, f"evaluate.gates.{number}")
+        except RecipeError as error:
+            problems.append(str(error))
+    if recipe.train.augmented and not recipe.augment:
+        problems.append("train.augmented: true, and augment names no op. Name one, or leave it out")
+    if recipe.mix is not None and recipe.mix.augmented and not recipe.augment:
+        problems.append(f"mix.augmented: {recipe.mix.augmented}, and augment names no op. Name one, or leave it out")
     if problems:
         raise RecipeError("\n".join(problems))
     return recipe
@@ -301,6 +367,8 @@ def _parts(recipe: Recipe) -> Iterator[tuple[str, str, Part]]:
     if recipe.codec is not None:
         yield "codecs", "codec", recipe.codec
     yield "generators", "generator", recipe.generator
+    for number, op in enumerate(recipe.augment):
+        yield "ops", f"augment.{number}", op
 
 
 def _part_problems(shelf: str, key: str, part: Part) -> list[str]:
@@ -376,6 +444,9 @@ def recipe_reference() -> str:
         ("schema.columns.COLUMN", ColumnSpec),
         ("train", Train),
         ("generate", Generate),
+        ("augment", Op),
+        ("mix", Mix),
+        ("evaluate", Evaluate),
     ):
         lines += ["", f"## {name}", "", *_table(model, "" if "," in name else f"{name}.")]
     return "\n".join([*lines, "", *_GRAMMAR, ""])

@@ -135,8 +135,15 @@ def test_options_stand_beside_use_or_apart(tmp_path: Path) -> None:
     ("text", "line"),
     [
         ("sede: 1", "sede: unknown key. Did you mean 'seed'? Allowed: name, seed, source"),
-        ("augment: []", "augment: unknown key."),
-        ("evaluate: {}", "evaluate: unknown key."),
+        ("mix: {real: 0, synthetic: 0}", "mix: one of real, augmented and synthetic must be above 0"),
+        ("mix: {synthetic: 1.5}", "mix: synthetic: a share is at most 1, for no row is taken twice"),
+        ("mix: {augmented: 0.5}", "mix.augmented: 0.5, and augment names no op"),
+        ("train: {augmented: true}", "train.augmented: true, and augment names no op"),
+        (
+            'evaluate: {gates: ["exact_copys < 1"]}',
+            "evaluate.gates.0: no score 'exact_copys' (got 'exact_copys < 1'). Did you mean 'exact_copies'?",
+        ),
+        ('evaluate: {gates: ["exact_copies"]}', "evaluate.gates.0: must be true or false"),
         ("prepare: {holdot: 0.1}", "prepare.holdot: unknown key. Did you mean 'holdout'? Allowed: validation, holdout, group_by"),
         ("schema: {columns: {a: {kind: id, knd: id}}}", "schema.columns.a.knd: unknown key. Did you mean 'kind'? Allowed: kind"),
         ("schema: {columns: {a: {kind: colour}}}", "schema.columns.a.kind: must be 'boolean', 'integer'"),
