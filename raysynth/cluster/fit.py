@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 from safetensors.numpy import load, save
 
+from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session
 from raysynth.draws import Draws
 from raysynth.errors import StoppedError
@@ -79,13 +80,14 @@ def _train(job: Job) -> None:
             def _register_sigint_handler(self, controller: Any) -> None:
                 """Ray's handler would end the process with Ray's own code, in every later stage too; checkpoints are on the store."""
 
-        Interruptible(
+        ended = Interruptible(
             _work,
             train_loop_config={"job": job},
             torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
             scaling_config=ScalingConfig(num_workers=job.workers, use_gpu=job.use_gpu),
             run_config=RunConfig(failure_config=FailureConfig(max_failures=5), storage_path=scratch, name=job.model.id),
         ).fit()
+        METER.add((ended.metrics or {}).get("cpu_seconds", 0.0) * job.workers)
 
 
 def checkpoints(model: Folder) -> list[tuple[int, str]]:
@@ -122,7 +124,7 @@ def _work(config: dict[str, Any]) -> None:
         last = {**asdict(report), "done": report.done or late, "cut_short": late and not report.done, "seconds": round(seconds, 2)}
         if rank == 0:
             _save(job.model, trainer, last)
-        train.report({"epoch": epoch, "validation_loss": report.validation_loss})
+        train.report({"epoch": epoch, "validation_loss": report.validation_loss, "cpu_seconds": time.process_time()})
     if rank == 0:
         facts = {"epochs": trainer.cursor.epoch, "best_epoch": trainer.cursor.best_epoch, "reproducible": not last["cut_short"]}
         job.model.put_named(f"{CHECKPOINTS}/final", "safetensors", _pack(trainer.best(), facts))

@@ -1,10 +1,12 @@
 """A shuffle on Ray tasks: every item is cut into buckets, and every bucket is brought together in the items' order."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session
 from raysynth.errors import RaysynthError
 
@@ -22,7 +24,8 @@ def map_reduce(
         return tables if buckets > 1 else tables[0]
 
     def bring_one(bucket: int, *tables: pa.Table) -> Any:
-        return bring(bucket, list(tables))
+        began = time.process_time()
+        return bring(bucket, list(tables)), time.process_time() - began
 
     with session() as ray:
         mapped = ray.remote(num_cpus=1, max_retries=4, num_returns=buckets)(cut_one)
@@ -31,12 +34,13 @@ def map_reduce(
         done = [reduced.remote(bucket, *[piece[bucket] for piece in pieces]) for bucket in range(buckets)]
         del pieces
         try:
-            results: list[Any] = ray.get(done)
+            ended: list[tuple[Any, float]] = ray.get(done)
         except ray.exceptions.RayTaskError as error:  # it wraps what a task raised, with a traceback in its text
             if isinstance(error.cause, RaysynthError):
                 raise error.cause from None
             raise
-        return results
+        METER.add(sum(cpu_seconds for _, cpu_seconds in ended))
+        return [result for result, _ in ended]
 
 
 def _as_list(refs: Any, buckets: int) -> list[Any]:

@@ -1,11 +1,13 @@
 """Runs one function over many items on Ray Data, a few in flight per worker; results come back as they end, or in the items' order."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import cloudpickle  # in flight only, as Ray itself does; nothing pickled is ever stored
 import pyarrow as pa
 
+from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session
 from raysynth.errors import RaysynthError
 
@@ -25,12 +27,15 @@ class _Worker:
         return {"index": batch["index"], "result": pa.array([self._done(item) for item in batch["item"]], pa.large_binary())}
 
     def _done(self, item: bytes) -> bytes:
+        """(error or None, result, CPU-seconds that it took)."""
+        began = time.process_time()
         try:
             if self.work is None:
                 self.work = self.make()
-            return cloudpickle.dumps((None, self.work(cloudpickle.loads(item))))
+            result = self.work(cloudpickle.loads(item))
+            return cloudpickle.dumps((None, result, time.process_time() - began))
         except RaysynthError as error:
-            return cloudpickle.dumps((error, None))
+            return cloudpickle.dumps((error, None, time.process_time() - began))
 
 
 def map_items(items: Sequence[Any], make: Make, *, workers: int, keep: bool = True) -> Iterator[tuple[int, Any]]:
@@ -54,7 +59,8 @@ def map_items(items: Sequence[Any], make: Make, *, workers: int, keep: bool = Tr
             tasks = ray.data.TaskPoolStrategy(size=size)
             done = data.map_batches(_Worker(make), batch_size=1, batch_format="numpy", compute=tasks, num_cpus=1)
         for batch in done.iter_batches(batch_size=1, batch_format="pyarrow", prefetch_batches=0):
-            error, result = cloudpickle.loads(batch["result"][0].as_py())
+            error, result, cpu_seconds = cloudpickle.loads(batch["result"][0].as_py())
+            METER.add(cpu_seconds)
             if error is not None:
                 raise error
             yield batch["index"][0].as_py(), result

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial, reduce
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -20,15 +20,17 @@ from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
+from raysynth.markers import canonical
 from raysynth.parts import find
 from raysynth.profile import Profile, date_formats, infer_schema
 from raysynth.recipe import Recipe
-from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.runs import SYSTEM, Folder, Plan, Run, folder_id
 from raysynth.schema import FILE, ROW, ROW_ID, Column, Kind, Schema
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stores.base import store_for
 
 ROWS_VERSION = 1
+HASHES = "hashes.json"
 SPLITS = ("train", "validation", "holdout")
 QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 _DUPLICATE_BUCKETS = 16
@@ -59,7 +61,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
     """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
     source = source_of(recipe)
     files = check_source(recipe)
-    snapshot = _snapshot(files)
+    snapshot = _snapshot(files, _known_hashes(run))
     folder = run.folder("prepared", folder_id({**_facts(recipe), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
@@ -70,6 +72,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(_make, recipe, reader, drop)
         folder.write_json("_raysynth/profile.json", profile.to_json())
+        folder.store.put(folder.system_url(HASHES), canonical(_hashes(files, snapshot)))
         write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers, keep=False)
     _check_bad_rows(recipe, folder)
     run.point("prepared", folder)
@@ -127,8 +130,27 @@ def _facts(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _snapshot(files: list[InputFile]) -> list[dict[str, Any]]:
-    return [{"path": file.path, "bytes": file.size_bytes, "sha256": _sha256(file)} for file in files]
+def _snapshot(files: list[InputFile], known: dict[str, str]) -> list[dict[str, Any]]:
+    return [{"path": file.path, "bytes": file.size_bytes, "sha256": known.get(_tag(file)) or _sha256(file)} for file in files]
+
+
+def _known_hashes(run: Run) -> dict[str, str]:
+    """What the run's current rows were made of, so that a run with nothing to do rereads nothing. Only a hint: a file whose tag is
+    another is read."""
+    current = run.current("prepared")
+    try:
+        return {} if current is None else cast("dict[str, str]", current.read_json(f"{SYSTEM}/{HASHES}"))
+    except (FileNotFoundError, ValueError):
+        return {}
+
+
+def _hashes(files: list[InputFile], snapshot: list[dict[str, Any]]) -> dict[str, str]:
+    return {_tag(file): entry["sha256"] for file, entry in zip(files, snapshot, strict=True)}
+
+
+def _tag(file: InputFile) -> str:
+    """A file as its store tells it apart from what it was before: URL, size and ETag."""
+    return f"{file.url} {file.size_bytes} {file.etag}"
 
 
 def _sha256(file: InputFile) -> str:
