@@ -39,6 +39,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/quality.py
 	"$(BIN)/python" benchmarks/conditioning.py
 	"$(BIN)/python" benchmarks/speed.py
+	"$(BIN)/python" benchmarks/evaluate.py
 
 test-all: check ## everything, the slow tests too
 	@"$(BIN)/python" -m pytest tests/integration

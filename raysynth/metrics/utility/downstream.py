@@ -1,0 +1,137 @@
+"""Train, synthetic and mixed rows → how good a model that learnt from each of them is on hold-out rows (train on synthetic, test on real).
+
+The model is gradient boosting; how long it learns is settled on the real validation rows. A target of a few values is classified
+(ROC AUC; of several classes the mean of one against the rest), any other number is estimated (R²). The ceiling is the model of real rows.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raysynth.features import Table, codes, is_class, levels, numbers
+from raysynth.metrics.base import Metric, Score, Seen, Side
+
+LEAST_ROWS = 30
+MOST_ROWS = 50_000
+MOST_CLASSES = 20
+SIDE_OF: dict[str, Side] = {"utility_synthetic": "synthetic", "utility_real": "train", "utility_mix": "mix"}
+
+Pair = tuple[NDArray[np.float64], NDArray[Any]]
+
+
+class Downstream(Metric):
+    """`evaluate.target` names the column to predict; rows without a value of it are left out."""
+
+    names = tuple(SIDE_OF)
+
+    def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
+        if self.target is None:
+            return [_none(name, "evaluate.target is not set") for name in self.names]
+        task = _Task(seen, self.schema, self.target)
+        if why := task.why:
+            return [_none(name, why) for name in self.names]
+        found = {name: task.result(side) for name, side in SIDE_OF.items()}
+        real = found["utility_real"][0]
+        worst = 0.5 if task.classes else 0.0
+        return [Score(name, value, worst, 1.0, real, facts=facts, why=why) for name, (value, facts, why) in found.items()]
+
+
+def _none(name: str, why: str) -> Score:
+    return Score(name, None, 0.0, 1.0, why=why)
+
+
+class _Task:
+    """The target of all sides in one coding, and the hold-out rows that everything is judged on."""
+
+    def __init__(self, seen: Seen, schema: Any, target: str) -> None:
+        column = schema[target]
+        self.target = target
+        self.samples = {side: _with_target(rows.slice(0, MOST_ROWS), target) for side, rows in seen.samples.items()}
+        distinct = pc.count_distinct(self.samples["train"].column(target)).as_py()
+        few = column.kind == "integer" and distinct <= MOST_CLASSES
+        self.classes = levels([self.samples["train"]], target) if is_class(column) or few else []
+        self.why = self._why_not(column.kind, distinct)
+        if not self.why:
+            self.table = Table.settle(list(self.samples.values()), schema, without=[target])
+            self.held = self._pair("holdout")
+            self.validation = self._pair("validation")
+            self.why = "" if len(np.unique(self.held[1])) > 1 else f"evaluate.target '{target}' has one value in the hold-out rows"
+
+    def _why_not(self, kind: str, distinct: int) -> str:
+        if kind in ("id", "text", "json"):
+            return f"evaluate.target '{self.target}' is of kind {kind}, which no model here predicts"
+        if distinct < 2:
+            return f"evaluate.target '{self.target}' has one value in the train rows"
+        if len(self.classes) > MOST_CLASSES:
+            return f"evaluate.target '{self.target}' has {len(self.classes)} classes, and at most {MOST_CLASSES} are scored"
+        if self.samples["holdout"].num_rows < LEAST_ROWS:
+            return f"it takes {LEAST_ROWS} hold-out rows with a target"
+        return ""
+
+    def result(self, side: Side) -> tuple[float | None, dict[str, Any], str]:
+        """(score, facts, why there is none) of the model that learns from that side."""
+        if side not in self.samples:
+            return None, {}, "the recipe makes no mix"
+        known, wanted = self._pair(side)
+        if len(wanted) < LEAST_ROWS or len(np.unique(wanted)) < 2:
+            return None, {}, f"it takes {LEAST_ROWS} rows with two values of '{self.target}' at least"
+        value, facts = self._classified(known, wanted) if self.classes else self._estimated(known, wanted)
+        return round(value, 6), {"rows": len(wanted), "holdout_rows": len(self.held[1]), **facts}, ""
+
+    def _pair(self, side: Side) -> Pair:
+        rows = self.samples[side]
+        column = rows.column(self.target)
+        wanted = codes(column, self.classes) if self.classes else numbers(column)
+        kept = wanted < len(self.classes) if self.classes else ~np.isnan(wanted)
+        return self.table.of(rows)[kept], wanted[kept]
+
+    def _classified(self, known: NDArray[np.float64], wanted: NDArray[Any]) -> tuple[float, dict[str, Any]]:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+        from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
+
+        by_label: Any = precision_recall_fscore_support
+        model = self._fitted(HistGradientBoostingClassifier, known, wanted)
+        chances = np.zeros((len(self.held[1]), len(self.classes)))
+        chances[:, np.asarray(model.classes_, dtype=np.int64)] = model.predict_proba(self.held[0])
+        there = [number for number in np.unique(self.held[1]) if 0 < (self.held[1] == number).mean() < 1]
+        aucs = [float(roc_auc_score(self.held[1] == number, chances[:, number])) for number in there]
+        numbers_ = list(range(len(self.classes)))
+        judged = by_label(self.held[1], chances.argmax(axis=1), labels=numbers_, zero_division=0)
+        by_class = {
+            name: {
+                "precision": round(float(judged[0][at]), 4),
+                "recall": round(float(judged[1][at]), 4),
+                "f1": round(float(judged[2][at]), 4),
+                "holdout_rows": int(judged[3][at]),
+            }
+            for at, name in enumerate(self.classes)
+        }
+        return float(np.mean(aucs)), {"kind": "classification", "measure": "ROC AUC", "classes": by_class}
+
+    def _estimated(self, known: NDArray[np.float64], wanted: NDArray[Any]) -> tuple[float, dict[str, Any]]:
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
+
+        said = self._fitted(HistGradientBoostingRegressor, known, wanted).predict(self.held[0])
+        errors = {
+            "mean_absolute_error": round(float(mean_absolute_error(self.held[1], said)), 6),
+            "root_mean_squared_error": round(float(root_mean_squared_error(self.held[1], said)), 6),
+        }
+        return float(r2_score(self.held[1], said)), {"kind": "regression", "measure": "R²", **errors}
+
+    def _fitted(self, boosting: Any, known: NDArray[np.float64], wanted: NDArray[Any]) -> Any:
+        """Early stopping on the real validation rows, where there are enough of every class that is learnt."""
+        seen, said = self.validation
+        usual = {"categorical_features": np.array(self.table.classes), "random_state": 0}
+        kept = np.isin(said, np.unique(wanted)) if self.classes else np.ones(len(said), np.bool_)
+        if kept.sum() < LEAST_ROWS:
+            return boosting(early_stopping=False, **usual).fit(known, wanted)
+        return boosting(early_stopping=True, **usual).fit(known, wanted, X_val=seen[kept], y_val=said[kept])
+
+
+def _with_target(rows: pa.Table, target: str) -> pa.Table:
+    return rows.filter(pc.is_valid(rows.column(target)))
