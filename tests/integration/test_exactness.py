@@ -14,6 +14,7 @@ from raysynth.runs import Folder, Run, rows_plan
 from raysynth.stages import generate
 
 RECIPE = """
+evaluate: null
 name: cancer
 source: {{use: parquet, url: "{source}", shard_bytes: {shard_bytes}}}
 run: {run}

@@ -19,6 +19,7 @@ from raysynth.runs import Run
 from raysynth.sampler import Sampler
 
 RECIPE = """
+evaluate: null
 name: wine
 source: examples://wine
 run: {run}

@@ -15,6 +15,7 @@ from raysynth.draws import Draws
 from raysynth.runs import Run
 
 RECIPE = """
+evaluate: null
 name: cancer
 source: examples://breast-cancer
 train: {max_epochs: 12}

@@ -17,6 +17,7 @@ import s3_servers
 from raysynth.runs import Run
 
 RECIPE = """
+evaluate: null
 name: wine
 source: examples://wine
 train: {max_epochs: 1}

@@ -13,6 +13,7 @@ from drivers import Driver
 from raysynth.runs import Run
 
 RECIPE = """
+evaluate: null
 name: oracle
 source: examples://wine
 generator: {use: oracle}
