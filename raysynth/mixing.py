@@ -1,0 +1,246 @@
+"""How many rows of each kind a mix takes, which ones they are, and the Hive folder that each goes to: no reading, no writing."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, Literal
+from urllib.parse import quote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from raysynth.cleaning import flat_ids, row_hash
+from raysynth.draws import Draws, Words, mix, row_words, word
+from raysynth.errors import DataError, RecipeError
+from raysynth.metrics.base import ORIGIN
+from raysynth.parts import nearest
+from raysynth.recipe import Mix
+from raysynth.schema import FILE, ROW, Schema
+
+Kind = Literal["real", "augmented", "synthetic"]
+KINDS: tuple[Kind, ...] = ("real", "augmented", "synthetic")
+NULL = "__HIVE_DEFAULT_PARTITION__"
+MOST_FOLDERS = 10_000
+_VALUE_BYTES = 200
+_NAME_BYTES = 255  # what file systems allow
+_REMEDIES: Mapping[Kind, str] = {
+    "real": "lower mix.rows or mix.real",
+    "augmented": "lower mix.rows or mix.augmented, or raise the copies of augment's ops",
+    "synthetic": "lower mix.rows or mix.synthetic, or raise generate.rows",
+}
+
+
+@dataclass(frozen=True)
+class Last:
+    """Of the rows that are taken, in the order of (hash, row number), the last."""
+
+    word: int
+    number: int
+
+
+Selection = Mapping[str | None, Last]
+"""By the value that rows are stratified by, as text; of a value that is not there, no row is taken. Without strata: one, under None."""
+
+
+def check(asked: Mix, schema: Schema) -> None:
+    """RecipeError, naming the nearest, on a column that is not there; also where folders would take every column or lose values."""
+    names = schema.names
+    if ORIGIN in names:
+        raise RecipeError(f"mix: the rows have a column '{ORIGIN}', the name in which a mix says where a row is from. Rename it")
+    if asked.stratify_by is not None and asked.stratify_by not in names:
+        raise RecipeError(_unknown("mix.stratify_by", asked.stratify_by, names))
+    for column in asked.partition_by:
+        if column not in (*names, ORIGIN):
+            raise RecipeError(_unknown("mix.partition_by", column, [*names, ORIGIN]))
+        if column != ORIGIN and not _in_folders(schema[column].type):
+            raise RecipeError(
+                f"mix.partition_by: '{column}' is of the type {schema[column].type}, which cannot be read back from a folder's name. "
+                "Choose another column, or derive one"
+            )
+    if twice := [column for column in asked.partition_by if asked.partition_by.count(column) > 1]:
+        raise RecipeError(f"mix.partition_by: '{twice[0]}' is named twice. Name it once")
+    if set(names) <= set(asked.partition_by):
+        raise RecipeError("mix.partition_by: names every column, and a file needs at least one. Leave one out")
+
+
+def _unknown(key: str, name: str, known: list[str]) -> str:
+    return f"{key}: no column '{name}'.{nearest(name, known)} Columns: {', '.join(known)}"
+
+
+def _in_folders(type: pa.DataType) -> bool:
+    try:
+        pa.array([], type).cast(pa.string()).cast(type)
+    except pa.ArrowNotImplementedError:
+        return False
+    return not (pa.types.is_binary(type) or pa.types.is_large_binary(type) or pa.types.is_fixed_size_binary(type))
+
+
+# How many
+
+
+def rows_to_take(asked: Mix, available: Mapping[Kind, int]) -> dict[Kind, int]:
+    """With mix.rows, that many dealt by weight; else the share of each kind, halves rounded up. DataError where there are not as many."""
+    weights = [Fraction(str(getattr(asked, kind))) for kind in KINDS]
+    if asked.rows is None:
+        taken = [int(weight * available[kind] + Fraction(1, 2)) for weight, kind in zip(weights, KINDS, strict=True)]
+    else:
+        taken = deal(asked.rows, weights)
+    for kind, rows in zip(KINDS, taken, strict=True):
+        if rows > available[kind]:
+            key = "mix.rows" if asked.rows is not None else f"mix.{kind}"
+            raise DataError(
+                f"{key}: asks for {rows:,} {kind} rows, and there are {available[kind]:,}, none of which is taken twice. "
+                f"So {_REMEDIES[kind]}"
+            )
+    if not sum(taken):
+        raise DataError("mix: its shares come to no row at all. Raise mix.real, mix.augmented or mix.synthetic")
+    return dict(zip(KINDS, taken, strict=True))
+
+
+def deal(total: int, weights: Sequence[int | Fraction]) -> list[int]:
+    """`total` in proportion to the weights, by largest remainder; of equal remainders the first comes first. Never above a weight where
+    the weights are whole numbers whose sum is at least the total."""
+    whole = sum((Fraction(weight) for weight in weights), Fraction())
+    if not whole:
+        return [0] * len(weights)
+    quotas = [total * Fraction(weight) / whole for weight in weights]
+    dealt = [int(quota) for quota in quotas]
+    by_remainder = sorted(range(len(quotas)), key=lambda at: dealt[at] - quotas[at])
+    for at in by_remainder[: total - sum(dealt)]:
+        dealt[at] += 1
+    return dealt
+
+
+# Which ones
+
+
+def mix_words(kind: Kind, rows: pa.Table, schema: Schema, *, seed: int, first: int) -> Words:
+    """A 64-bit hash per row, by which rows are chosen. Real and augmented: of the row id, and of the contents of augmented rows, for
+    several come from one real row. Synthetic: of the row number, `first` being that of the first."""
+    if kind == "synthetic":
+        return Draws.range(seed, "mix", first, first + rows.num_rows).words("mix")
+    file = flat_ids(rows.column(FILE))
+    files, index = [str(name) for name in file.dictionary.to_pylist()], np.asarray(file.indices).astype(np.int64)
+    words = row_words(files, index, np.asarray(rows.column(ROW)).astype(np.int64), seed)
+    if kind == "augmented":
+        words = words + row_hash(rows, schema)
+    return mix(words ^ word(seed, "mix", kind))
+
+
+def strata(rows: pa.Table, column: str | None) -> tuple[NDArray[np.int64], list[str | None]]:
+    """Each row's position in the list of the values, which are texts or None; without a column all rows are in one stratum."""
+    if column is None:
+        return np.zeros(rows.num_rows, np.int64), [None]
+    coded = _text(rows.column(column)).dictionary_encode()
+    values: list[str | None] = [*coded.dictionary.to_pylist(), None]
+    return np.asarray(coded.indices.fill_null(len(values) - 1)).astype(np.int64), values
+
+
+def select(words: Words, codes: NDArray[np.int64], values: Sequence[str | None], rows: int) -> dict[str | None, Last]:
+    """All rows of a kind, in the order of their numbers → the last of those taken in each stratum. `rows` are dealt in proportion to the
+    strata; in each, those of lowest hash are taken, of equal hashes the lower row number."""
+    held = np.bincount(codes, minlength=len(values))
+    order = np.lexsort((words, codes))  # stable: equal hashes stay in the order of their numbers
+    ends = np.cumsum(held)
+    sorted_strata = sorted(range(len(values)), key=lambda at: (values[at] is None, values[at] or ""))
+    chosen: dict[str | None, Last] = {}
+    for at, taken in zip(sorted_strata, deal(rows, [int(held[at]) for at in sorted_strata]), strict=True):
+        if taken:
+            number = int(order[ends[at] - held[at] + taken - 1])
+            chosen[values[at]] = Last(int(words[number]), number)
+    return chosen
+
+
+def is_taken(
+    words: Words, first: int, codes: NDArray[np.int64], values: Sequence[str | None], chosen: Selection
+) -> NDArray[np.bool_]:
+    """Some rows of a kind, from the number `first` on → which of them are taken."""
+    lasts = [chosen.get(value) or Last(0, -1) for value in values]
+    last_words = np.array([last.word for last in lasts], np.uint64)[codes]
+    last_numbers = np.array([last.number for last in lasts], np.int64)[codes]
+    numbers = np.arange(first, first + len(words))
+    return (words < last_words) | ((words == last_words) & (numbers <= last_numbers))
+
+
+# Where to
+
+
+def with_origin(rows: pa.Table, schema: pa.Schema, kind: Kind, extras: Sequence[str] = ()) -> pa.Table:
+    """The rows in the mix's columns, and `_origin`; of the `extras` those that they lack are null."""
+    columns = [
+        pa.nulls(rows.num_rows, field.type)
+        if field.name in extras and field.name not in rows.column_names
+        else rows.column(field.name).cast(field.type)
+        for field in schema
+    ]
+    origin = pa.repeat(pa.scalar(kind, pa.string()), rows.num_rows)
+    return pa.table([*columns, origin], schema=pa.schema([*schema, pa.field(ORIGIN, pa.string())]))
+
+
+def by_folder(rows: pa.Table, partition_by: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+    """(Hive folder, its rows without the columns that the folder tells), sorted by folder; rows keep their order."""
+    if not rows.num_rows:
+        return
+    if not partition_by:
+        yield "", rows
+        return
+    coded = folders(rows, partition_by).dictionary_encode()
+    names = [str(name) for name in coded.dictionary.to_pylist()]
+    codes = np.asarray(coded.indices)
+    sorted_rows = rows.drop_columns(list(partition_by)).take(np.argsort(codes, kind="stable"))
+    held = np.bincount(codes, minlength=len(names))
+    starts = np.cumsum(held) - held
+    for at in sorted(range(len(names)), key=names.__getitem__):
+        yield names[at], sorted_rows.slice(int(starts[at]), int(held[at]))
+
+
+def folders(rows: pa.Table, partition_by: Sequence[str]) -> pa.StringArray:
+    """The Hive folder of each row, `column=value/column=value`."""
+    steps: list[pa.StringArray] = []
+    for column in partition_by:
+        codes, values = strata(rows, column)
+        used = np.zeros(len(values), np.bool_)
+        used[codes] = True
+        names = [folder_name(column, value) if use else None for value, use in zip(values, used, strict=True)]
+        steps.append(pa.array(names, pa.string()).take(codes))
+    joined: Any = pc.call_function("binary_join_element_wise", [*steps, pa.scalar("/")])
+    return joined
+
+
+def folder_name(column: str, value: str | None) -> str:
+    """`column=value`, both percent-encoded, so that it is one step below its root whatever the text. DataError if it is too long, or the
+    text is the very one by which Hive means null. An empty text stays apart from null (`column=`)."""
+    if value == NULL:
+        raise DataError(f"mix.partition_by: '{column}' has the text {NULL}, by which folders mean null. Choose another column")
+    told = NULL if value is None else _encoded(value)
+    name = f"{_visible(_encoded(column))}={told}"
+    if len(told) > _VALUE_BYTES or len(name) > _NAME_BYTES:
+        raise DataError(
+            f"mix.partition_by: a value of '{column}' needs {len(told)} bytes as a folder's name; at most {_VALUE_BYTES} are allowed, and "
+            f"{_NAME_BYTES} with the column. Choose a column of short values"
+        )
+    return name
+
+
+def check_folders(names: Iterable[str]) -> None:
+    """DataError on more distinct folders than a reader could list."""
+    if (count := len(set(names))) > MOST_FOLDERS:
+        raise DataError(
+            f"mix.partition_by: gives {count:,} folders or more, and {MOST_FOLDERS:,} are allowed. Choose columns of fewer values"
+        )
+
+
+def _encoded(text: str) -> str:
+    return quote(text, safe="")
+
+
+def _visible(name: str) -> str:
+    """Readers skip folders whose names start with _ or a dot, and quote() leaves both."""
+    return {"_": "%5F", ".": "%2E"}.get(name[:1], name[:1]) + name[1:]
+
+
+def _text(column: pa.ChunkedArray) -> pa.Array:
+    texts = column.cast(pa.string()).combine_chunks()
+    return texts.combine_chunks() if isinstance(texts, pa.ChunkedArray) else texts
