@@ -25,6 +25,9 @@ NULL = "__HIVE_DEFAULT_PARTITION__"
 MOST_FOLDERS = 10_000
 _VALUE_BYTES = 200
 _NAME_BYTES = 255  # what file systems allow
+_LARGEST = np.uint64(2**64 - 1)
+_DEVIATIONS = 8.0  # how far from the share candidates lie: standard deviations, and …
+_ROWS_AROUND = 32.0  # … where so few are taken that the normal distribution says little, rows
 _REMEDIES: Mapping[Kind, str] = {
     "real": "lower mix.rows or mix.real",
     "augmented": "lower mix.rows or mix.augmented, or raise the copies of augment's ops",
@@ -138,19 +141,80 @@ def strata(rows: pa.Table, column: str | None) -> tuple[NDArray[np.int64], list[
     return np.asarray(coded.indices.fill_null(len(values) - 1)).astype(np.int64), values
 
 
-def select(words: Words, codes: NDArray[np.int64], values: Sequence[str | None], rows: int) -> dict[str | None, Last]:
-    """All rows of a kind, in the order of their numbers → the last of those taken in each stratum. `rows` are dealt in proportion to the
-    strata; in each, those of lowest hash are taken, of equal hashes the lower row number."""
-    held = np.bincount(codes, minlength=len(values))
-    order = np.lexsort((words, codes))  # stable: equal hashes stay in the order of their numbers
-    ends = np.cumsum(held)
-    sorted_strata = sorted(range(len(values)), key=lambda at: (values[at] is None, values[at] or ""))
+@dataclass(frozen=True)
+class Candidates:
+    """What decides the choice, of some rows of a kind: by stratum how many there are, and of the hashes those that lie where the last row
+    taken must be, between `low` and `high`, with the numbers of their rows; how many lie lower."""
+
+    values: list[str | None]
+    held: NDArray[np.int64]
+    lower: NDArray[np.int64]
+    low: Words
+    high: Words
+    words: Words
+    codes: NDArray[np.int64]
+    numbers: NDArray[np.int64]
+
+
+def candidates(words: Words, first: int, codes: NDArray[np.int64], values: list[str | None], share: float | None) -> Candidates:
+    """Rows of the numbers from `first` on, of whose kind that share is taken: about 16 √rows hashes of each stratum; all if it is None.
+    Hashes are uniform, so the last one taken lies near the share, nearer the more rows a stratum has: here, at least those seen."""
+    held = np.bincount(codes, minlength=len(values)).astype(np.int64)
+    seen = np.maximum(held, 1)
+    middle = 0.5 if share is None else share
+    reach = np.ones(len(values)) if share is None else _DEVIATIONS * np.sqrt(share * (1 - share) / seen) + _ROWS_AROUND / seen
+    low = (np.maximum(middle - reach, 0.0) * 2.0**64).astype(np.uint64)
+    above = middle + reach
+    high = np.where(above < 1, (np.minimum(above, 1 - 2.0**-53) * 2.0**64).astype(np.uint64), _LARGEST)
+    near = np.flatnonzero((words >= low[codes]) & (words <= high[codes]))
+    lower = np.bincount(codes[words < low[codes]], minlength=len(values)).astype(np.int64)
+    return Candidates(values, held, lower, low, high, words[near], codes[near], first + near)
+
+
+def select(parts: Sequence[Candidates], rows: int) -> dict[str | None, Last] | None:
+    """All parts of a kind, in order → the last row taken of each stratum. `rows` are dealt in proportion to the strata; in each, those of
+    lowest hash are taken, of equal hashes the lower row number. None if the last one is no candidate: then ask for all."""
+    seen = _merged(parts)
+    order = np.lexsort((seen.words, seen.codes))  # stable: equal hashes stay in the order of their numbers
+    near = np.bincount(seen.codes, minlength=len(seen.values))
+    starts = np.cumsum(near) - near
+    in_order = sorted(range(len(seen.values)), key=lambda at: (seen.values[at] is None, seen.values[at] or ""))
     chosen: dict[str | None, Last] = {}
-    for at, taken in zip(sorted_strata, deal(rows, [int(held[at]) for at in sorted_strata]), strict=True):
-        if taken:
-            number = int(order[ends[at] - held[at] + taken - 1])
-            chosen[values[at]] = Last(int(words[number]), number)
+    for at, taken in zip(in_order, deal(rows, [int(seen.held[at]) for at in in_order]), strict=True):
+        if not taken:
+            continue
+        position = taken - int(seen.lower[at]) - 1
+        if not 0 <= position < near[at]:
+            return None
+        last = order[starts[at] + position]
+        if not seen.low[at] <= seen.words[last] <= seen.high[at]:
+            return None
+        chosen[seen.values[at]] = Last(int(seen.words[last]), int(seen.numbers[last]))
     return chosen
+
+
+def _merged(parts: Sequence[Candidates]) -> Candidates:
+    """Each part numbers its values anew. Between the highest `low` and the lowest `high`, every hash is a candidate."""
+    position: dict[str | None, int] = {}
+    places = [np.array([position.setdefault(value, len(position)) for value in part.values], np.int64) for part in parts]
+    held, lower = np.zeros(len(position), np.int64), np.zeros(len(position), np.int64)
+    low, high = np.zeros(len(position), np.uint64), np.full(len(position), _LARGEST)
+    for part, place in zip(parts, places, strict=True):
+        there = place[part.held > 0]
+        held[place] += part.held
+        lower[place] += part.lower
+        low[there] = np.maximum(low[there], part.low[part.held > 0])
+        high[there] = np.minimum(high[there], part.high[part.held > 0])
+    return Candidates(
+        values=list(position),
+        held=held,
+        lower=lower,
+        low=low,
+        high=high,
+        words=np.concatenate([part.words for part in parts]),
+        codes=np.concatenate([place[part.codes] for part, place in zip(parts, places, strict=True)]),
+        numbers=np.concatenate([part.numbers for part in parts]),
+    )
 
 
 def is_taken(

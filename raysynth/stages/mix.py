@@ -1,19 +1,17 @@
 """Prepared, augmented and synthetic rows → RUN/mixed/<id>/{train,validation,test}/: one data set, each row saying where it is from.
 
-Where not all rows of a kind are taken, or values become folders, a first pass collects what decides it (16 bytes a row of such a kind);
-the second writes, an output part for each input part. The hold-out goes to test/ and nowhere else.
+Where not all rows of a kind are taken, or values become folders, a first pass collects what decides it, some hashes a part; the second
+writes, an output part for each input part. The hold-out goes to test/ and nowhere else.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
@@ -24,9 +22,11 @@ from raysynth.markers import canonical, digest
 from raysynth.metrics.base import ORIGIN
 from raysynth.mixing import (
     KINDS,
+    Candidates,
     Kind,
     Selection,
     by_folder,
+    candidates,
     check,
     check_folders,
     folders,
@@ -62,23 +62,21 @@ class Input:
 
 @dataclass(frozen=True)
 class Glimpse:
-    """What the first pass saw of one input."""
+    """What the first pass saw of one input; candidates where its kind is not taken whole."""
 
     columns: pa.Schema
-    words: Words
-    codes: NDArray[np.int64]
-    values: list[str | None]
+    candidates: Candidates | None
     folders: list[str]
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs. `some`: the kinds of which some rows are left out; `selection`: which of them are taken."""
+    """What every worker needs. `shares`: of the kinds that are not taken whole, how much is; `selection`: which rows."""
 
     mix: Mix
     schema: Schema
     seed: int
-    some: frozenset[Kind]
+    shares: Mapping[Kind, float]
     selection: Mapping[Kind, Selection] = field(default_factory=dict[Kind, Selection])
     extras: tuple[Column, ...] = ()
 
@@ -87,7 +85,7 @@ class Job:
         return Schema((*self.schema.columns, *self.extras))
 
     def chooses(self, one: Input) -> bool:
-        return one.split == "train" and one.kind in self.some
+        return one.split == "train" and one.kind in self.shares
 
     def words(self, one: Input, rows: pa.Table) -> Words:
         return mix_words(one.kind, rows, self.schema, seed=self.seed, first=one.first)
@@ -107,8 +105,8 @@ def run(recipe: Recipe, run: Run, prepared: Folder, augmented: Folder | None, sy
         }
         taken = rows_to_take(recipe.mix, available)
         inputs = [one for one in found if one.split != "train" or taken[one.kind]]
-        some: frozenset[Kind] = frozenset(kind for kind in KINDS if 0 < taken[kind] < available[kind])
-        job = _looked_at(Job(recipe.mix, schema, recipe.seed, some), inputs, taken, workers=recipe.generate.workers)
+        shares: dict[Kind, float] = {kind: taken[kind] / available[kind] for kind in KINDS if 0 < taken[kind] < available[kind]}
+        job = _looked_at(Job(recipe.mix, schema, recipe.seed, shares), inputs, taken, workers=recipe.generate.workers)
         plan = _plan(inputs, available, taken, job)
         write_parts(folder, plan, partial(_make, job, inputs), stage="mix", workers=recipe.generate.workers, keep=False)
         say(stage="mix", **{f"{kind}_rows": rows for kind, rows in taken.items()})
@@ -172,21 +170,25 @@ def _plan(inputs: list[Input], available: Mapping[Kind, int], taken: Mapping[Kin
 # The first pass
 
 
-def _looked_at(job: Job, inputs: list[Input], taken: Mapping[Kind, int], *, workers: int) -> Job:
+def _looked_at(job: Job, inputs: list[Input], taken: Mapping[Kind, int], *, workers: int, near: bool = True) -> Job:
     """The job with what only the rows tell: which are taken, and the columns that augmented rows have beside the schema's."""
     partitioned = any(column != ORIGIN for column in job.mix.partition_by)
     asked = [one for one in inputs if partitioned or job.chooses(one) or one.kind == "augmented"]
-    glimpses: list[Glimpse] = map_ordered(asked, partial(_glimpser, job), workers=workers)
+    glimpses: list[Glimpse] = map_ordered(asked, partial(_glimpser, job, near), workers=workers)
     check_folders(name for glimpse in glimpses for name in glimpse.folders)
-    seen: dict[Kind, list[Glimpse]] = {kind: [] for kind in KINDS}
-    for one, glimpse in zip(asked, glimpses, strict=True):
-        if one.split == "train":
-            seen[one.kind].append(glimpse)
-    selection: dict[Kind, Selection] = {kind: _selected(seen[kind], taken[kind]) for kind in KINDS if kind in job.some}
-    return Job(job.mix, job.schema, job.seed, job.some, selection, _extras(job.schema, seen["augmented"]))
+    seen = list(zip(asked, glimpses, strict=True))
+    selection: dict[Kind, Selection] = {}
+    for kind in job.shares:
+        parts = [glimpse.candidates for one, glimpse in seen if one.kind == kind and glimpse.candidates is not None]
+        chosen = select(parts, taken[kind])
+        if chosen is None:  # hashes that are not spread as they should be: once in the age of the universe
+            return _looked_at(job, inputs, taken, workers=workers, near=False)
+        selection[kind] = chosen
+    extras = _extras(job.schema, [glimpse.columns for one, glimpse in seen if one.kind == "augmented"])
+    return replace(job, selection=selection, extras=extras)
 
 
-def _glimpser(job: Job) -> Callable[[Input], Glimpse]:
+def _glimpser(job: Job, near: bool) -> Callable[[Input], Glimpse]:
     data_columns = [column for column in (*job.mix.partition_by, job.mix.stratify_by) if column not in (None, ORIGIN)]
 
     def glimpse(one: Input) -> Glimpse:
@@ -197,30 +199,20 @@ def _glimpser(job: Job) -> Callable[[Input], Glimpse]:
         rows = rows.append_column(ORIGIN, pa.repeat(pa.scalar(one.kind, pa.string()), rows.num_rows))
         names = [str(name) for name in folders(rows, job.mix.partition_by).unique().to_pylist()] if job.mix.partition_by else []
         check_folders(names)
-        words, codes, values = np.zeros(0, np.uint64), np.zeros(0, np.int64), list[str | None]()
-        if job.chooses(one):
-            words = job.words(one, rows)
-            codes, values = strata(rows, job.mix.stratify_by)
-        return Glimpse(file.schema_arrow, words, codes, values, names)
+        if not job.chooses(one):
+            return Glimpse(file.schema_arrow, None, names)
+        share = job.shares[one.kind] if near else None
+        codes, values = strata(rows, job.mix.stratify_by)
+        return Glimpse(file.schema_arrow, candidates(job.words(one, rows), one.first, codes, values, share), names)
 
     return glimpse
 
 
-def _selected(glimpses: list[Glimpse], rows: int) -> Selection:
-    """All parts of a kind, in order → what of it is taken; each part numbers its values anew."""
-    position: dict[str | None, int] = {}
-    codes: list[NDArray[np.int64]] = []
-    for glimpse in glimpses:
-        here = [position.setdefault(value, len(position)) for value in glimpse.values]
-        codes.append(np.array(here, np.int64)[glimpse.codes])
-    return select(np.concatenate([glimpse.words for glimpse in glimpses]), np.concatenate(codes), list(position), rows)
-
-
-def _extras(schema: Schema, glimpses: list[Glimpse]) -> tuple[Column, ...]:
+def _extras(schema: Schema, augmented: list[pa.Schema]) -> tuple[Column, ...]:
     """What augmented rows have beside the schema's columns, such as mixup's second label."""
     found: dict[str, Column] = {}
-    for glimpse in glimpses:
-        for column in glimpse.columns:
+    for columns in augmented:
+        for column in columns:
             if column.name not in schema and column.name not in (*ROW_ID, ORIGIN):
                 kind = "number" if pa.types.is_floating(column.type) else "category"
                 found.setdefault(column.name, Column(column.name, kind, column.type, derived=True))

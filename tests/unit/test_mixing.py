@@ -17,12 +17,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from raysynth.draws import Draws, Words
 from raysynth.errors import DataError, RecipeError
 from raysynth.mixing import (
     KINDS,
     NULL,
     Kind,
+    Last,
     by_folder,
+    candidates,
     check,
     check_folders,
     deal,
@@ -80,14 +83,18 @@ def rows_of(kind: Kind, labels: Sequence[str | None], first: int = 0) -> pa.Tabl
 LABELLED = Schema((Column("label", "category", pa.string()), Column("number", "integer", pa.int64())))
 
 
-def taken_of(kind: Kind, labels: Sequence[str | None], cuts: Sequence[int], rows: int, column: str | None) -> pa.Table:
+def taken_of(
+    kind: Kind, labels: Sequence[str | None], cuts: Sequence[int], rows: int, column: str | None, *, near: bool = True
+) -> pa.Table:
     """Both passes over the rows, cut there."""
     whole = rows_of(kind, labels)
     edges = [0, *sorted(cut for cut in cuts if cut < len(labels)), len(labels)]
     pieces = [(start, whole.slice(start, stop - start)) for start, stop in pairwise(edges)]
     words = [mix_words(kind, piece, LABELLED, seed=7, first=start) for start, piece in pieces]
-    codes, values = strata(whole, column)
-    chosen = select(np.concatenate(words), codes, values, rows)
+    share = rows / len(labels) if near else None
+    seen = [candidates(hashes, start, *strata(piece, column), share) for (start, piece), hashes in zip(pieces, words, strict=True)]
+    chosen = select(seen, rows)
+    assert chosen is not None
     kept = [
         piece.filter(pa.array(is_taken(hashes, start, *strata(piece, column), chosen)))
         for (start, piece), hashes in zip(pieces, words, strict=True)
@@ -95,6 +102,7 @@ def taken_of(kind: Kind, labels: Sequence[str | None], cuts: Sequence[int], rows
     return pa.concat_tables(kept)
 
 
+@settings(deadline=None)
 @given(st.tuples(SHARES, SHARES, SHARES).filter(any), st.tuples(*[st.integers(0, 10_000)] * 3))
 def test_a_share_takes_its_rows_with_halves_rounded_up(shares: tuple[float, ...], available: tuple[int, ...]) -> None:
     asked = Mix(real=shares[0], augmented=shares[1], synthetic=shares[2])
@@ -106,6 +114,7 @@ def test_a_share_takes_its_rows_with_halves_rounded_up(shares: tuple[float, ...]
     assert list(rows_to_take(asked, dict(zip(KINDS, available, strict=True))).values()) == expected
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10_000), st.tuples(SHARES, SHARES, SHARES).filter(any))
 def test_a_target_is_dealt_whole_and_within_one_row_of_each_weight(rows: int, weights: tuple[float, ...]) -> None:
     asked = Mix(real=weights[0], augmented=weights[1], synthetic=weights[2], rows=rows)
@@ -116,6 +125,7 @@ def test_a_target_is_dealt_whole_and_within_one_row_of_each_weight(rows: int, we
         assert weight or not taken[kind]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=1).filter(any), st.data())
 def test_whole_weights_are_never_exceeded(held: list[int], data: st.DataObject) -> None:
     total = data.draw(st.integers(0, sum(held)))
@@ -144,7 +154,7 @@ def test_more_than_there_is_is_refused_with_what_to_do(asked: Mix, message: str)
         rows_to_take(asked, {"real": 100, "augmented": 0, "synthetic": 250})
 
 
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 @given(
     st.sampled_from(KINDS),
     st.lists(st.sampled_from(["a", "b", "c", None]), min_size=1, max_size=60),
@@ -158,7 +168,7 @@ def test_exactly_so_many_are_taken_however_the_rows_are_cut(
     rows = data.draw(st.integers(0, len(labels)))
     taken = taken_of(kind, labels, cuts, rows, column)
     assert taken.num_rows == rows
-    assert taken.equals(taken_of(kind, labels, [], rows, column))
+    assert taken.equals(taken_of(kind, labels, [], rows, column, near=False))
     if column is not None:
         held, kept = Counter(labels), Counter(taken["label"].to_pylist())
         assert all(abs(kept[label] - rows * held[label] / len(labels)) < 1 for label in held)
@@ -168,7 +178,34 @@ def test_the_rows_of_lowest_hash_are_taken_and_of_equal_hashes_the_first() -> No
     words = np.array([5, 3, 3, 2**64 - 1, 3, 0], np.uint64)
     one = np.zeros(6, np.int64)
     for rows, expected in enumerate([[], [5], [1, 5], [1, 2, 5], [1, 2, 4, 5], [0, 1, 2, 4, 5], [0, 1, 2, 3, 4, 5]]):
-        assert np.flatnonzero(is_taken(words, 0, one, [None], select(words, one, [None], rows))).tolist() == expected
+        chosen = select([candidates(words, 0, one, [None], None)], rows)
+        assert chosen is not None and np.flatnonzero(is_taken(words, 0, one, [None], chosen)).tolist() == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 20_000), st.lists(st.integers(1, 20_000), max_size=4, unique=True), st.sampled_from([None, "label"]))
+@example(1, [10_000], None)
+@example(19_999, [10_000], "label")
+def test_of_many_rows_few_hashes_decide_and_they_decide_the_same(rows: int, cuts: list[int], column: str | None) -> None:
+    labels = [("a", "b", None, "rare")[min(number % 7, 2) if number else 3] for number in range(20_000)]
+    taken = taken_of("synthetic", labels, cuts, rows, column)
+    assert taken.num_rows == rows
+    assert taken.equals(taken_of("synthetic", labels, [], rows, column, near=False))
+
+
+def test_a_million_hashes_are_decided_by_some_thousands_of_them() -> None:
+    words = Draws.range(7, "mix", 0, 1_000_000).words("mix")
+    seen = candidates(words, 0, np.zeros(len(words), np.int64), [None], 0.3)
+    assert len(seen.words) < 16 * 1000
+    assert select([seen], 300_000) == {None: Last(int(np.partition(words, 299_999)[299_999]), int(np.argsort(words)[299_999]))}
+
+
+@pytest.mark.parametrize("words", [np.arange(10_000, dtype=np.uint64), np.uint64(2**64 - 1) - np.arange(10_000, dtype=np.uint64)])
+def test_hashes_that_are_not_uniform_are_found_out(words: Words) -> None:
+    one = np.zeros(len(words), np.int64)
+    assert select([candidates(words, 0, one, [None], 0.5)], 5000) is None
+    chosen = select([candidates(words, 0, one, [None], None)], 5000)
+    assert chosen is not None and is_taken(words, 0, one, [None], chosen).sum() == 5000
 
 
 def test_a_kind_is_drawn_from_independently_and_a_smaller_share_lies_within_a_larger() -> None:
@@ -196,6 +233,7 @@ def test_origins_add_up_and_columns_that_real_rows_lack_are_null() -> None:
         with_origin(rows_of("real", ["a"]), schema, "real")
 
 
+@settings(deadline=None)
 @given(st.text(), st.text(min_size=1, max_size=20))
 @example("../../x", "../..")
 @example(NULL, "origin")
@@ -262,6 +300,7 @@ def test_values_that_are_no_text_are_told_by_their_text(values: pa.Array, tmp_pa
     assert read_back(tmp_path, table, ["value"]).select(["value", "number"]).sort_by("number").equals(table)
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["a", "b/", None]), st.booleans()), max_size=40))
 def test_folders_nest_in_the_order_asked_and_hold_every_row_once(rows: list[tuple[str | None, bool]]) -> None:
     labels, flags = [label for label, _ in rows], [flag for _, flag in rows]
