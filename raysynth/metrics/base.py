@@ -34,12 +34,11 @@ class Stats(Protocol):
 class Seen:
     """What the first pass saw. `samples`: the `sample_rows` rows of lowest hashed id of each side, sorted by it (so a shorter head is
     a sample too), with WORD. `rows`: how many rows there are in all. `contents`: of train and holdout, the sorted distinct hashes of
-    the rows' contents (`cleaning.row_hash`). `words`: of train and holdout, the sorted hashes of all row ids."""
+    the rows' contents (`cleaning.row_hash`)."""
 
     samples: Mapping[Side, pa.Table]
     rows: Mapping[Side, int]
     contents: Mapping[Side, NDArray[np.uint64]] = field(default_factory=dict)
-    words: Mapping[Side, NDArray[np.uint64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
