@@ -208,6 +208,16 @@ def test_hashes_that_are_not_uniform_are_found_out(words: Words) -> None:
     assert chosen is not None and is_taken(words, 0, one, [None], chosen).sum() == 5000
 
 
+def test_a_last_row_that_one_part_knows_too_little_of_is_found_out() -> None:
+    """The larger part's window is the narrower: it counts rows at 0.47 as lower, and says nothing of those at 0.45."""
+    parts = [np.repeat([0.47, 0.9], [52_000, 48_000]), np.repeat(0.45, 5000)]
+    words = [(part * 2.0**64).astype(np.uint64) for part in parts]
+    none = np.zeros(100_000, np.int64)
+    seen = [candidates(part, first, none[: len(part)], [None], 0.5) for part, first in zip(words, (0, 100_000), strict=True)]
+    assert len(seen[1].words) == 5000 and not len(seen[0].words)
+    assert select(seen, 52_500) is None
+
+
 def test_a_kind_is_drawn_from_independently_and_a_smaller_share_lies_within_a_larger() -> None:
     labels = ["a"] * 2000
     half = {kind: set(taken_of(kind, labels, [], 1000, None)["number"].to_pylist()) for kind in KINDS}
