@@ -31,8 +31,9 @@ def clean(
     """
     columns: list[pa.Array] = []
     reasons: dict[int, list[str]] = {}
+    found = set(table.column_names)  # the table makes its list anew each time it is asked
     for column in schema.learnt:
-        if column.name not in table.column_names:
+        if column.name not in found:
             columns.append(nulls(table.num_rows, column.type))
             continue
         raw = flat(table.column(column.name))

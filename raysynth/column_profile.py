@@ -23,6 +23,8 @@ _PERSONAL = {
     "card": r"^[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{4}[ -]?[0-9]{1,7}$",
 }
 
+_BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary, pa.types.is_binary_view)
+
 
 @dataclass(frozen=True)
 class Counts:
@@ -161,7 +163,7 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
         text = tidy(distinct, null_tokens)
     elif pa.types.is_floating(distinct.type):
         text = pc.if_else(pc.is_nan(distinct), None, distinct.cast(pa.string()))
-    elif pa.types.is_binary(distinct.type) or pa.types.is_large_binary(distinct.type):
+    elif any(holds(distinct.type) for holds in _BYTES):
         raise DataError(
             f"column '{name}' of '{place[0]}': it holds bytes ({type}), and tables keep none. Leave it out of the input"
         )

@@ -19,6 +19,10 @@ class DataError(RaysynthError):
     exit_code = 2
 
 
+class UnreadableError(DataError):
+    """A file of the input that cannot be read at all. Where others can, prepare leaves it out and says so."""
+
+
 class StoreError(RaysynthError):
     """A URL cannot be read or written: wrong name, wrong credentials, or nobody answers."""
 

@@ -47,6 +47,7 @@ def model_files(codec: Codec, generator: Generator, facts: Facts) -> dict[str, b
 def load_model(folder: Folder) -> Model:
     """A committed model folder → the model. CorruptRunError names a file whose bytes are not those that were committed."""
     data = folder.read("model.json")
+    _check_committed(folder, "model.json", data)
     facts = cast("Facts", json.loads(data))
     schema = Schema.from_json(facts["schema"])
     codec = codec_of(facts["parts"]["codec"], schema, facts["seed"])
@@ -62,6 +63,18 @@ def load_model(folder: Folder) -> Model:
         ) from error
     generator.kernel_rows = facts["kernel_rows"]
     return Model(schema, facts["derive"], codec, generator, digest(data), facts)
+
+
+def _check_committed(folder: Folder, name: str, data: bytes) -> None:
+    """model.json against the manifest; the other files against model.json, which has their hashes."""
+    manifest = folder.manifest()
+    hashes = dict(zip(manifest["name"].to_pylist(), manifest["sha256"].to_pylist(), strict=True))
+    if hashes.get(name) != digest(data):
+        raise CorruptRunError(_changed(folder, name))
+
+
+def _changed(folder: Folder, name: str) -> str:
+    return f"{folder.url}/{name}: its bytes are not those that were committed. Copy the file again, or retrain"
 
 
 def codec_of(part: dict[str, Any], schema: Schema, seed: int) -> Codec:
@@ -83,7 +96,5 @@ def _options(part: dict[str, Any]) -> dict[str, Any]:
 def _state(folder: Folder, stored: Facts) -> tuple[Arrays, Facts]:
     data = folder.read(stored["file"])
     if digest(data) != stored["sha256"]:
-        raise CorruptRunError(
-            f"{folder.url}/{stored['file']}: its bytes are not those that were committed. Copy the file again, or retrain"
-        )
+        raise CorruptRunError(_changed(folder, stored["file"]))
     return (load(data) if data else {}), stored["state"]

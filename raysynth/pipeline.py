@@ -119,9 +119,6 @@ def _seen(recipe: Recipe, files: list[InputFile]) -> tuple[int, float, str]:
         if same and outcome.get("rows") and names >= set(recipe.derive):
             return len(names), outcome["bytes"] / outcome["rows"], "the prepared rows"
     source = prepare.source_of(recipe)
-    for shard in source.shards(files):
-        for table, _ in source.read(shard):
-            if table.num_rows:
-                rows = table.drop_columns([*ROW_ID])
-                return rows.num_columns + len(recipe.derive), rows.nbytes / rows.num_rows, f"the first rows of '{shard.file.path}'"
-    raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
+    shard, table = prepare.first_rows(recipe, source, source.shards(files))
+    rows = table.drop_columns([*ROW_ID])
+    return rows.num_columns + len(recipe.derive), rows.nbytes / rows.num_rows, f"the first rows of '{shard.file.path}'"

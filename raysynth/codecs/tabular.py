@@ -549,7 +549,7 @@ class Tabular(Codec):
         return self.layout
 
     def _column(self, rows: pa.Table, column: Column) -> pa.Array:
-        if column.name not in rows.column_names:
+        if rows.schema.get_field_index(column.name) < 0:
             raise DataError(f"column '{column.name}': missing from the rows. They have: {', '.join(rows.column_names)}")
         found = rows.column(column.name)
         if found.type != column.type:

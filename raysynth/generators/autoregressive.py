@@ -7,7 +7,7 @@ rest in the order of sampling (narrow fields first), which are exactly the order
 Shapes: B rows, F fields, K embedded width of all fields, H hidden width, S size of a field, U distinct prefixes, T target fields.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -23,13 +23,15 @@ from raysynth.layout import Arrays, Batch, Facts, Fields, FieldsGiven, Given, La
 CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
 MAX_SHARED_KEYS = 1 << 20
 CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
+MAX_READ_WEIGHTS = 1 << 26  # 256 MiB: they grow with the square of the columns, and training holds some eight of them
 MOST_DRAWS = 32  # rows drawn for one accepted, about: where the orders disagree so much, more of the weight is clipped instead
 Masks = Mapping[int, NDArray[np.bool_]]
 
 
 class Autoregressive(Trained):
     """`hidden`: width of each field's network; `embedding`: widest embedding; `dropout` on hidden units, while training;
-    `waves`: so many cosines over a field's codes are shared by its embedding and its head, since near codes mostly mean alike."""
+    `waves`: so many cosines over a field's codes are shared by its embedding and its head, since near codes mostly mean alike.
+    Tables of some hundred fields get narrower networks, so that what the fields read stays within MAX_READ_WEIGHTS."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     kernel_rows = 16_384
@@ -40,7 +42,7 @@ class Autoregressive(Trained):
         super().__init__()
         self.sizes, self.dropout, self.orders = layout.sizes, dropout, orders
         self.columns = [field.column for field in layout.fields]
-        self.widths = [min(embedding, max(2, round(1.6 * size**0.56))) for size in self.sizes]
+        self.widths, hidden = _widths(self.sizes, embedding, hidden)
         self.order = self._canonical_order()
         fields, width = len(self.sizes), sum(self.widths)
         self.embeddings = nn.ParameterList(nn.Parameter(_smooth(size, w)) for size, w in zip(self.sizes, self.widths, strict=True))
@@ -220,21 +222,21 @@ class Context:
         self.read, self.rows = read, rows
         self.x_BK = torch.zeros(rows + -rows % CHUNK_ROWS, read.shape[0], device=read.device)
         self.width = 0
-        self.spans: list[slice] = []
+        self.read_rows = np.zeros(0, dtype=np.int64)
 
     def known(self) -> Tensor:
         return self.x_BK[:, : self.width]
 
     def weights(self, i: int) -> Tensor:
         """(K, H): what field i reads of the fields drawn, in their order."""
-        return torch.cat([self.read[span, i] for span in self.spans]) if self.spans else self.read[:0, i]
+        return self.read[:, i].index_select(0, torch.from_numpy(self.read_rows).to(self.read.device))
 
     def extend(self, table: Tensor, codes_B: NDArray[np.int32], span: slice) -> None:
         width = table.shape[1]
         codes = torch.from_numpy(codes_B.astype(np.int64)).to(table.device)
         self.x_BK[: self.rows, self.width : self.width + width] = table.index_select(0, codes)
         self.width += width
-        self.spans.append(span)
+        self.read_rows = np.append(self.read_rows, np.arange(span.start, span.stop))
 
 
 class Prefixes:
@@ -266,6 +268,16 @@ class Prefixes:
 
 def _padded(rows: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.concatenate([rows, np.zeros(-len(rows) % CHUNK_ROWS, dtype=np.int64)])
+
+
+def _widths(sizes: Sequence[int], embedding: int, hidden: int) -> tuple[list[int], int]:
+    """The width of each field's embedding, and that of the networks: as asked where MAX_READ_WEIGHTS allows, else narrower."""
+    widths = [min(embedding, max(2, round(1.6 * size**0.56))) for size in sizes]
+    excess = len(sizes) * sum(widths) * hidden / MAX_READ_WEIGHTS
+    if excess <= 1:
+        return widths, hidden
+    widths = [min(width, max(2, int(embedding / excess**0.5))) for width in widths]
+    return widths, max(1, min(hidden, MAX_READ_WEIGHTS // (len(sizes) * sum(widths))))
 
 
 def _smooth(size: int, width: int) -> Tensor:

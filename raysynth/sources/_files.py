@@ -3,7 +3,7 @@
 import gzip
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import IO, cast
 
 import numpy as np
@@ -52,6 +52,18 @@ def with_row_ids(table: pa.Table, path: str, rows: NDArray[np.int64]) -> pa.Tabl
         raise DataError(f"file '{path}': the column names '{FILE}' and '{ROW}' are raysynth's own. Rename the column in the input")
     file = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, dtype=np.int32), pa.array([path], pa.string()))
     return table.add_column(0, FILE, file).add_column(1, ROW, pa.array(rows, pa.int64()))
+
+
+def apart(names: Iterable[str]) -> list[str]:
+    """The names, of which a second `a` is a_2."""
+    seen: dict[str, None] = {}
+    for base in names:
+        name, count = base, 1
+        while name in seen:
+            count += 1
+            name = f"{base}_{count}"
+        seen[name] = None
+    return list(seen)
 
 
 class RangeFile(io.RawIOBase):

@@ -55,4 +55,5 @@ class Source(ABC):
     @abstractmethod
     def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
         """Tables in file order with the row-id columns `_file` (dictionary of strings) and `_row` (int64) first, and then the file's
-        columns as found (text sources: all strings). A file that cannot be opened at all raises DataError naming it."""
+        columns as found (text sources: all strings). A file that is broken raises UnreadableError naming it, one that wants other
+        options DataError."""

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pyarrow.csv import ConvertOptions, InvalidRow, ParseOptions, ReadOptions, open_csv
 from pydantic import AfterValidator, Field
 
-from raysynth.errors import DataError
-from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
+from raysynth.errors import DataError, UnreadableError
+from raysynth.sources._files import TEXT_BYTES, apart, list_files, open_file, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
 _SAMPLE_BYTES = 256 << 10
@@ -88,11 +88,13 @@ class Csv(Source):
             with open_file(shard.file) as stream:
                 sample = stream.read(_SAMPLE_BYTES)
             if not sample.strip():
-                raise DataError(f"file '{path}': it is empty. Leave it out of the source")
+                raise UnreadableError(f"file '{path}': it is empty. Leave it out of the source")
             dialect = self.dialect(sample, path)
             with open_file(shard.file) as stream:
                 yield from read_csv(stream, path, dialect, block_bytes=self.block_bytes)
-        except (EOFError, zlib.error, OSError, ValueError, LookupError, csv.Error) as error:
+        except (EOFError, zlib.error, OSError) as error:
+            raise UnreadableError(f"file '{path}': it cannot be unpacked or read ({error}). Write the file again") from error
+        except (ValueError, LookupError, csv.Error) as error:
             raise DataError(
                 f"file '{path}': it cannot be read as text ({error}). Check the file, or set the option encoding"
             ) from error
@@ -228,15 +230,7 @@ def detect_delimiter(text: str, quote: str) -> str:
 
 def unique_names(header: list[str]) -> tuple[str, ...]:
     """The header's names, trimmed; an empty one is its place (column_3), and a second `a` is a_2."""
-    seen: dict[str, None] = {}
-    for place, cell in enumerate(header, 1):
-        name = base = cell.strip() or f"column_{place}"
-        count = 1
-        while name in seen:
-            count += 1
-            name = f"{base}_{count}"
-        seen[name] = None
-    return tuple(seen)
+    return tuple(apart(cell.strip() or f"column_{place}" for place, cell in enumerate(header, 1)))
 
 
 def _open(stream: IO[bytes], dialect: Dialect, skip: object, block_bytes: int) -> Iterator[pa.RecordBatch]:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from raysynth.errors import DataError
+from raysynth.errors import UnreadableError
 from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
@@ -42,7 +42,7 @@ class Jsonl(Source):
                     yield _table(batch, path, row, names)
                     row += len(batch)
         except (EOFError, zlib.error, OSError) as error:
-            raise DataError(f"file '{path}': it cannot be unpacked ({error}). Write the file again") from error
+            raise UnreadableError(f"file '{path}': it cannot be unpacked ({error}). Write the file again") from error
 
 
 def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]) -> tuple[pa.Table, list[BadRow]]:

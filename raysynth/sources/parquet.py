@@ -1,4 +1,4 @@
-"""Parquet files → tables of 65,536 rows; files over 128 MiB are cut into shards of row groups."""
+"""Parquet files → tables of 65,536 rows; files over 128 MiB are cut into shards of row groups. A second column `a` is a_2."""
 
 from collections.abc import Iterator
 from typing import Annotated, cast
@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import Field
 
-from raysynth.errors import DataError
-from raysynth.sources._files import RangeFile, list_files, with_row_ids
+from raysynth.errors import UnreadableError
+from raysynth.sources._files import RangeFile, apart, list_files, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
 
@@ -37,22 +37,26 @@ class Parquet(Source):
 
     def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
         opened = _open(shard.file)
+        names = apart(opened.schema_arrow.names)
         groups = list(shard.groups) or list(range(opened.metadata.num_row_groups))
         row = shard.first_row
         try:
             for batch in opened.iter_batches(batch_size=self.rows_per_table, row_groups=groups):
                 rows = np.arange(row, row + batch.num_rows, dtype=np.int64)
-                yield with_row_ids(pa.Table.from_batches([batch]), shard.file.path, rows), []
+                yield with_row_ids(pa.Table.from_batches([batch]).rename_columns(names), shard.file.path, rows), []
                 row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
-            raise DataError(
+            raise UnreadableError(
                 f"file '{shard.file.path}': its Parquet pages cannot be read ({error}). Write the file again"
             ) from error
 
     def _shards_of(self, file: InputFile) -> list[Shard]:
         if file.size_bytes <= self.shard_bytes:
             return [Shard(file)]
-        footer = _open(file).metadata
+        try:
+            footer = _open(file).metadata
+        except UnreadableError:  # told by whoever reads it
+            return [Shard(file)]
         shards: list[Shard] = []
         groups: list[int] = []
         first_row, rows, size_bytes = 0, 0, 0
@@ -69,10 +73,10 @@ class Parquet(Source):
 
 
 def _open(file: InputFile) -> pq.ParquetFile:
-    """DataError if the footer is absent or broken: a truncated file is never read in part."""
+    """UnreadableError if the footer is absent or broken: a truncated file is never read in part."""
     try:
         return pq.ParquetFile(cast("str", RangeFile(file)), pre_buffer=True)  # the stubs want a name; a file object is fine
     except (pa.ArrowException, OSError) as error:
-        raise DataError(
+        raise UnreadableError(
             f"file '{file.path}': no whole Parquet file ({error}). Write it again, or leave it out of the source"
         ) from error

@@ -18,11 +18,12 @@ from raysynth.cluster.map_reduce import map_reduce
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
-from raysynth.errors import DataError, RecipeError
+from raysynth.errors import DataError, RecipeError, UnreadableError
 from raysynth.expressions import Expression
 from raysynth.markers import canonical
 from raysynth.parts import find
 from raysynth.profile import Profile, date_formats, infer_schema
+from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import SYSTEM, Folder, Plan, Run, folder_id
 from raysynth.schema import FILE, ROW, ROW_ID, Column, Kind, Schema
@@ -33,6 +34,7 @@ ROWS_VERSION = 1
 HASHES = "hashes.json"
 SPLITS = ("train", "validation", "holdout")
 QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])
+UNREADABLE = -1  # the `_row` of a file that is in quarantine as a whole
 _DUPLICATE_BUCKETS = 16
 
 
@@ -46,14 +48,18 @@ class Reader:
     formats: dict[str, str]
 
     def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
-        """A shard's rows in the schema's types, and the rows that are not fit for it."""
+        """A shard's rows in the schema's types, and the rows that are not fit for it: a broken file counts as one."""
+        shard = self.shards[part]
         pieces: list[pa.Table] = []
         bad: list[BadRow] = []
-        for table, unreadable in self.source.read(self.shards[part]):
-            rows, unfit = clean(table, self.schema, formats=self.formats)
-            pieces.append(rows)
-            bad += [*unreadable, *unfit]
-        check_unchanged(self.shards[part].file)
+        try:
+            for table, unreadable in self.source.read(shard):
+                rows, unfit = clean(table, self.schema, formats=self.formats)
+                pieces.append(rows)
+                bad += [*unreadable, *unfit]
+        except UnreadableError as error:  # whatever could be read of it is left out too
+            pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
+        check_unchanged(shard.file)
         return pieces, bad
 
 
@@ -65,6 +71,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
     folder = run.folder("prepared", folder_id({**_facts(recipe), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
+        _check_columns(recipe, first_rows(recipe, source, shards)[1])
         profile = profile_of(source, shards, workers=recipe.generate.workers)
         schema = _schema(recipe, profile)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
@@ -89,6 +96,29 @@ def check_source(recipe: Recipe) -> list[InputFile]:
     return files
 
 
+def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Shard, pa.Table]:
+    """The first table with a row in it, and whence; read before Ray starts. DataError names what is wrong where there is none."""
+    wrong: list[str] = []
+    for shard in shards:
+        try:
+            for table, bad in source.read(shard):
+                if table.num_rows:
+                    return shard, table
+                wrong += [f"file '{row.path}', row {row.row}: {row.reason}" for row in bad[:1]]
+        except UnreadableError as error:
+            check_unchanged(shard.file)
+            wrong.append(str(error))
+    if wrong:
+        raise DataError(f"source.url: '{recipe.source.url}' has no row that can be read. {wrong[0]}")
+    raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
+
+
+def _check_columns(recipe: Recipe, table: pa.Table) -> None:
+    """DataError on a column of a type that no table keeps, as far as the first rows show: before all are read."""
+    profile = Profile.observe(table.slice(0, 1000))
+    infer_schema(profile, {name: column.kind for name, column in recipe.schema_.columns.items() if name in profile.columns})
+
+
 def source_of(recipe: Recipe) -> Source:
     made: Source = find("sources", recipe.source.use)(recipe.source.url, **recipe.source.options)
     return made
@@ -103,8 +133,11 @@ def profile_of(source: Source, shards: list[Shard], *, workers: int) -> Profile:
 def _profiler(source: Source) -> Any:
     def profile(shard: Shard) -> Profile:
         seen = Profile()
-        for table, _ in source.read(shard):
-            seen = seen.merge(Profile.observe(table))
+        try:
+            for table, _ in source.read(shard):
+                seen = seen.merge(Profile.observe(table))
+        except UnreadableError:  # it is told in the second pass, which sets it apart
+            return Profile()
         return seen
 
     return profile
@@ -231,11 +264,17 @@ def _make(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
                 taken = rows.filter(pa.array(splits == number))
                 yield split, taken if taken.num_rows else None, {}
         reasons = Counter(row.reason for row in bad)
+        broken = [row.path for row in bad if row.row == UNREADABLE]
         total = (rows.num_rows if rows is not None else 0) + len(bad)
         yield (
             "quarantine",
             _quarantine(bad) if bad else None,
-            {"rows": total, "bad": len(bad), "reasons": dict(reasons.most_common(20))},
+            {
+                "rows": total,
+                "bad": len(bad),
+                "reasons": dict(reasons.most_common(20)),
+                **({"unreadable": broken} if broken else {}),
+            },
         )
 
     return files_of
@@ -264,6 +303,10 @@ def _duplicates(reader: Reader) -> dict[int, Any]:
 
 def _cut_hashes(reader: Reader, part: int) -> list[pa.Table]:
     pieces, _ = reader.cleaned(part)
+    if not pieces:
+        return [
+            pa.table({"hash": pa.array([], pa.uint64()), "part": pa.array([], pa.int64()), "row": pa.array([], pa.int64())})
+        ] * _DUPLICATE_BUCKETS
     rows = pa.concat_tables(pieces)
     words = row_hash(rows, reader.schema)
     parts = pa.array(np.full(rows.num_rows, part, np.int64))
@@ -280,14 +323,28 @@ def _repeated(_bucket: int, tables: list[pa.Table]) -> pa.Table:
     return ordered.filter(pa.array(repeated)).select(["part", "row"])
 
 
+def check_varies(prepared: Folder, column: str, key: str) -> None:
+    """DataError where a column of the input has one value, so that there is nothing to predict. Derived columns are not known yet."""
+    profile = Profile.from_json(prepared.read_json(f"{SYSTEM}/profile.json"))
+    seen = profile.columns.get(column)
+    if seen is None or seen.values.distinct > 1 or (seen.present and profile.missing(seen)):
+        return
+    value = repr(seen.values.texts[0]) if seen.present else "null"
+    raise DataError(
+        f"{key}: column '{column}' is {value} in all {profile.rows} rows, so that nothing can be predicted. Name another"
+    )
+
+
 def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
     bad = rows = 0
     reasons: Counter[str] = Counter()
+    broken: list[str] = []
     for marker in folder.markers():
         for part in marker.parts:
             bad += part.extra.get("bad", 0)
             rows += part.extra.get("rows", 0)
             reasons.update(part.extra.get("reasons", {}))
+            broken += part.extra.get("unreadable", [])
     if rows == 0:
         raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
     if bad == rows or bad > recipe.prepare.max_bad_rows * rows:
@@ -295,3 +352,6 @@ def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
             f"prepare.max_bad_rows: {bad} of {rows} rows ({bad / rows:.2%}) are bad, and {recipe.prepare.max_bad_rows:.2%} may be. Most: "
             f"{reasons.most_common(1)[0][0]}. They lie in {folder.url}/quarantine; mend the input, or allow more"
         )
+    if broken:
+        left_out = ", ".join(sorted(set(broken))[:5]) + (", …" if len(set(broken)) > 5 else "")
+        say(stage="prepare", warning=f"{len(set(broken))} input files cannot be read and are left out: {left_out}")
