@@ -32,7 +32,7 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 
 test: check ## all of check, and the integration tests
 	@set -e
-	"$(BIN)/python" -m pytest tests/integration -m "not slow" --durations=10
+	"$(BIN)/python" -m pytest tests/integration -m "not slow" -n 2 --dist loadfile --durations=10
 
 bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	@set -e
@@ -42,7 +42,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/evaluate.py
 
 test-all: check ## everything, the slow tests too
-	@"$(BIN)/python" -m pytest tests/integration
+	@"$(BIN)/python" -m pytest tests/integration -n 2 --dist loadfile
 
 clean: ## remove the environment
 	rm -rf .venv

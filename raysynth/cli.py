@@ -37,16 +37,25 @@ def options(json_lines: Annotated[bool, typer.Option("--json", help="JSON lines 
     progress.JSON_LINES = json_lines or not sys.stdout.isatty()
 
 
+Force = Annotated[bool, typer.Option("--force", help="publish although a gate fails; the publication and its card say so")]
+
+
 @app.command()
-def run(recipe: RecipePath, set_: Overrides = None) -> None:
-    """Every stage: prepare, train, generate, publish. What is done is skipped."""
-    _stage("publish", recipe, set_)
+def run(recipe: RecipePath, set_: Overrides = None, force: Force = False) -> None:
+    """Every stage: prepare, augment, train, generate, mix, evaluate, publish. What is done is skipped."""
+    _stage("publish", recipe, set_, force=force)
 
 
 @app.command()
 def prepare(recipe: RecipePath, set_: Overrides = None) -> None:
     """Clean, type and split the real rows."""
     _stage("prepare", recipe, set_)
+
+
+@app.command()
+def augment(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to the augmented rows, where the recipe asks for some."""
+    _stage("augment", recipe, set_)
 
 
 @app.command()
@@ -62,9 +71,21 @@ def generate(recipe: RecipePath, set_: Overrides = None) -> None:
 
 
 @app.command()
-def publish(recipe: RecipePath, set_: Overrides = None) -> None:
-    """Up to the publication."""
-    _stage("publish", recipe, set_)
+def mix(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to real, augmented and synthetic rows in one data set, where the recipe asks for it."""
+    _stage("mix", recipe, set_)
+
+
+@app.command()
+def evaluate(recipe: RecipePath, set_: Overrides = None) -> None:
+    """Up to the scores and the report."""
+    _stage("evaluate", recipe, set_)
+
+
+@app.command()
+def publish(recipe: RecipePath, set_: Overrides = None, force: Force = False) -> None:
+    """Up to the publication, which asks the gates."""
+    _stage("publish", recipe, set_, force=force)
 
 
 @app.command()
@@ -225,20 +246,20 @@ def _format_of_folder(url: str) -> str | None:
     )
 
 
-def _stage(last: str, path: Path, overrides: list[str] | None) -> None:
+def _stage(last: str, path: Path, overrides: list[str] | None, *, force: bool = False) -> None:
     from raysynth.pipeline import run_to
     from raysynth.recipe import load_recipe
 
-    made = run_to(load_recipe(path, overrides or []), last)
-    named = {"prepared": made.prepared, "model": made.model, "synthetic": made.synthetic}
-    _summary({name: folder for name, folder in named.items() if folder is not None}, published=made.published)
+    made = run_to(load_recipe(path, overrides or []), last, force=force)
+    _summary(made.folders, published=made.published)
 
 
-def _summary(folders: dict[str, Any], *, published: bool) -> None:
+def _summary(folders: "dict[str, Folder]", *, published: bool) -> None:
     rows = {name: (folder.outcome() or {}).get("rows", 0) for name, folder in folders.items()}
+    report = {"report": f"{folders['evaluation'].url}/report.html"} if "evaluation" in folders else {}
     if not sys.stdout.isatty() or progress.JSON_LINES:
         lines = {name: {"url": folder.url, "rows": rows[name]} for name, folder in folders.items()}
-        sys.stdout.write(json.dumps({**lines, "published": published}) + "\n")
+        sys.stdout.write(json.dumps({**lines, **report, "published": published}) + "\n")
         return
     from rich.console import Console
     from rich.table import Table
@@ -246,6 +267,8 @@ def _summary(folders: dict[str, Any], *, published: bool) -> None:
     table = Table("stage", "rows", "where")
     for name, folder in folders.items():
         table.add_row(name, f"{rows[name]:,}" if rows[name] else "", folder.url.removeprefix("file://"))
+    for name, url in report.items():
+        table.add_row(name, "", url.removeprefix("file://"))
     Console().print(table)
 
 

@@ -1,55 +1,112 @@
 """The stages in their order: each is given what the one before committed, and skips what is done."""
 
 import os
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
+from raysynth.markers import canonical
+from raysynth.parts import find, nearest
 from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
-from raysynth.stages import generate, prepare, publish, train
+from raysynth.stages import augment, evaluate, generate, mix, prepare, publish, train
 from raysynth.where import parse_where
 
-STAGES = ("prepare", "train", "generate", "publish")
+STAGES = ("prepare", "augment", "train", "generate", "mix", "evaluate", "publish")
+TIMING = "_raysynth/timing.json"
 
 
 @dataclass
 class Made:
-    """The folders that the stages made or found."""
+    """The folders that the stages made or found; None where the recipe asks for none, or the stage was not reached."""
 
     prepared: Folder | None = None
+    augmented: Folder | None = None
     model: Folder | None = None
     synthetic: Folder | None = None
+    mixed: Folder | None = None
+    evaluation: Folder | None = None
     published: bool = False
 
+    @property
+    def folders(self) -> dict[str, Folder]:
+        """Those there are, in the order of the stages."""
+        return {name: folder for name, folder in vars(self).items() if isinstance(folder, Folder)}
 
-def run_to(recipe: Recipe, last: str = STAGES[-1]) -> Made:
-    """All stages up to `last`, on one connected Ray that is only started if something is left to make."""
+
+def run_to(recipe: Recipe, last: str = STAGES[-1], *, force: bool = False) -> Made:
+    """All stages up to `last`, on one connected Ray that is only started if something is left to make. GateError if a gate fails,
+    unless `force`."""
     run, made = Run(recipe.run), Made()
-    check(recipe, run)
+    check(recipe, run, last)
     with one_session():
-        made.prepared = prepare.run(recipe, run)
-        if last == "prepare":
-            return made
-        check_asked(recipe, made.prepared)
-        made.model = train.run(recipe, run, made.prepared)
-        if last == "train":
-            return made
-        made.synthetic = generate.run(recipe, run, made.prepared, made.model)
-        if last == "generate":
-            return made
-        publish.run(recipe, run, made.synthetic)
-        made.published = True
+        _make(recipe, run, made, last, force)
     return made
 
 
-def check(recipe: Recipe, run: Run) -> None:
+def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
+    made.prepared = prepared = _timed(lambda: prepare.run(recipe, run))
+    check_asked(recipe, prepared)
+    if last == "prepare":
+        return
+    if recipe.augment:
+        made.augmented = _timed(lambda: augment.run(recipe, run, prepared))
+    if last == "augment":
+        return
+    made.model = model = _timed(lambda: train.run(recipe, run, prepared, made.augmented))
+    if last == "train":
+        return
+    made.synthetic = synthetic = _timed(lambda: generate.run(recipe, run, prepared, model))
+    if last == "generate":
+        return
+    if recipe.mix is not None:
+        made.mixed = _timed(lambda: mix.run(recipe, run, prepared, made.augmented, synthetic))
+    if last == "mix":
+        return
+    if recipe.evaluate is not None:
+        made.evaluation = _timed(lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made)))
+    if last == "evaluate":
+        return
+    publish.run(recipe, run, prepared, synthetic, made.mixed, made.evaluation, force=force)
+    made.published = True
+
+
+def _timed(make: Callable[[], Folder]) -> Folder:
+    """What it cost stands beside the folder that was made; of a folder that was there already, nothing is written."""
+    began, spent = time.monotonic(), METER.cpu_seconds
+    folder = make()
+    cost = {"seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(METER.cpu_seconds - spent, 2)}
+    if not folder.store.exists(folder.system_url("timing.json")):
+        folder.store.put(folder.system_url("timing.json"), canonical(cost))
+    return folder
+
+
+def _told(made: Made) -> list[dict[str, Any]]:
+    """What the report says of each stage: its folder, rows, bytes, and what it cost whoever finished it."""
+    told: list[dict[str, Any]] = []
+    for name, folder in made.folders.items():
+        outcome = folder.outcome() or {}
+        cost = {"seconds": None, "cpu_seconds": None}
+        if folder.store.exists(folder.system_url("timing.json")):
+            cost = folder.read_json(TIMING)
+        told.append({"stage": name, "id": folder.id, "rows": outcome.get("rows"), "bytes": outcome.get("bytes"), **cost})
+    return told
+
+
+def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
     """Refuses, before Ray starts and before the run's folder is touched, what cannot come to an end: no input, no such device, no store."""
+    if recipe.evaluate is not None and recipe.prepare.holdout == 0 and STAGES.index(last) >= STAGES.index("evaluate"):
+        raise RecipeError(
+            "prepare.holdout: 0, and scores stand beside those of hold-out rows. Set some apart (0.2, say), or say evaluate: null"
+        )
     prepare.check_source(recipe)
     _check_machine(recipe)
     for warning in run.store.check(run.url, write=True):
@@ -68,6 +125,19 @@ def check_asked(recipe: Recipe, prepared: Folder) -> None:
     for number, text in enumerate(recipe.rules):
         Expression.parse(text, f"rules.{number}").holds(schema.arrow.empty_table())
     parse_where(recipe.generate.where, schema)
+    if recipe.mix is not None:
+        mix.check(recipe.mix, schema)
+    for number, op in enumerate(recipe.augment):
+        try:
+            find("ops", op.use)(schema, **op.options)
+        except RecipeError as error:
+            raise RecipeError(f"augment.{number}: {error}") from None
+    if recipe.evaluate is not None and (target := recipe.evaluate.target) is not None and target not in schema:
+        raise RecipeError(
+            f"evaluate.target: no column '{target}'.{nearest(target, schema.names)} Columns: {', '.join(schema.names)}"
+        )
+    if recipe.evaluate is not None and recipe.evaluate.target is not None:
+        prepare.check_varies(prepared, recipe.evaluate.target, "evaluate.target")
 
 
 def _check_machine(recipe: Recipe) -> None:

@@ -1,34 +1,98 @@
-"""Committed synthetic rows → published.json and the data card, after the listing was found equal to the manifest."""
+"""Committed synthetic and mixed rows → published.json and the data card, once the gates hold and the listing equals the manifests."""
 
+from dataclasses import asdict
+from importlib.metadata import version
 from typing import Any
 
-import yaml
-
 from raysynth.audit import verify
-from raysynth.errors import CorruptRunError
+from raysynth.card import Card, card
+from raysynth.errors import CorruptRunError, GateError
+from raysynth.gates import Gate, judge
+from raysynth.markers import canonical
+from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
+from raysynth.stages.evaluate import read_scores
 from raysynth.stores.base import join
 
 
-def run(recipe: Recipe, run: Run, synthetic: Folder) -> dict[str, Any]:
-    """CorruptRunError, and published.json as it was, if a listed part is missing or has another size."""
-    found = verify(synthetic, deep=False)
-    if not found.whole:
-        raise CorruptRunError(f"{synthetic.url}: not whole: {'; '.join(found.problems[:5])}. Nothing was published")
+def run(
+    recipe: Recipe,
+    run: Run,
+    prepared: Folder,
+    synthetic: Folder,
+    mixed: Folder | None,
+    evaluation: Folder | None,
+    *,
+    force: bool = False,
+) -> dict[str, Any]:
+    """GateError if a gate fails (`force` publishes all the same, and says so), CorruptRunError if a listed part is missing or has
+    another size; published.json then stays as it was."""
+    scores = read_scores(evaluation) if evaluation is not None else []
+    gates = judge(recipe.evaluate.gates if recipe.evaluate is not None else (), scores)
+    failed = [gate for gate in gates if not gate.holds]
+    if failed and not force:
+        raise GateError(_refusal(failed, evaluation))
+    folders = [folder for folder in (synthetic, mixed) if folder is not None]
+    for folder in folders:
+        _check_whole(folder)
+    facts = {"gates": [asdict(gate) for gate in gates], "forced": bool(failed), "evaluation": evaluation.id if evaluation else None}
     published = run.published()
-    if published is None or published["folders"].get("synthetic", {}).get("id") != synthetic.id:
-        published = run.publish([synthetic], {"gates": [], "forced": False})
-        run.store.replace(join(run.url, "README.md"), _card(recipe, synthetic, published).encode())
+    if published is None or _changed(published, folders, facts):
+        published = run.publish(folders, facts)
+        text = card(_card(recipe, prepared, run.current("model"), folders, published, scores, gates))
+        run.store.replace(join(run.url, "README.md"), text.encode())
+        say(stage="publish", folders=[folder.path for folder in folders], forced=facts["forced"])
     return published
 
 
-def _card(recipe: Recipe, synthetic: Folder, published: dict[str, Any]) -> str:
-    rows = published["folders"]["synthetic"]["rows"]
-    front = yaml.safe_dump({"pretty_name": recipe.name, "tags": ["synthetic", "raysynth"]}, sort_keys=False)
-    recipe_text = yaml.safe_dump(recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"run"}), sort_keys=False)
-    return (
-        f"---\n{front}---\n# {recipe.name}\n{rows:,} synthetic rows in `{synthetic.path}`; no real row is among them by intent, and no "
-        f"privacy measure has been taken yet (`raysynth evaluate` comes with a later release).\n\n"
-        f"## How to make it again\n`raysynth run recipe.yaml`, with\n```yaml\n{recipe_text}```\n"
+def _refusal(failed: list[Gate], evaluation: Folder | None) -> str:
+    told = "; ".join(
+        f"'{gate.text}' ({', '.join(f'{name} = {_shown(value)}' for name, value in gate.values.items())})" for gate in failed
+    )
+    report = f" See {evaluation.url}/report.html." if evaluation is not None else ""
+    return f"evaluate.gates: {told} does not hold, so nothing was published.{report} Mend the data or the gate, or publish --force"
+
+
+def _shown(value: float | None) -> str:
+    return "not to be had" if value is None else f"{value:.4g}"
+
+
+def _check_whole(folder: Folder) -> None:
+    found = verify(folder, deep=False)
+    if not found.whole:
+        raise CorruptRunError(f"{folder.url}: not whole: {'; '.join(found.problems[:5])}. Nothing was published")
+
+
+def _changed(published: dict[str, Any], folders: list[Folder], facts: dict[str, Any]) -> bool:
+    ids = {name: entry["id"] for name, entry in published["folders"].items()}
+    told = {name: published.get(name) for name in facts}
+    return ids != {folder.name: folder.id for folder in folders} or canonical(told) != canonical(facts)
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("raysynth", "ray", "torch", "pyarrow", "numpy", "scikit-learn")}
+
+
+def _card(
+    recipe: Recipe,
+    prepared: Folder,
+    model: Folder | None,
+    folders: list[Folder],
+    published: dict[str, Any],
+    scores: list[dict[str, Any]],
+    gates: list[Gate],
+) -> Card:
+    entries = published["folders"]
+    return Card(
+        name=recipe.name,
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"run"}),
+        folders={folder.name: {**entries[folder.name], "path": folder.path} for folder in folders},
+        scores=scores,
+        gates=gates,
+        forced=published["forced"],
+        snapshot=prepared.plan().facts["snapshot"],
+        versions=_versions(),
+        model=model.path if model is not None else None,
+        real_rows=(prepared.outcome() or {}).get("rows"),
     )

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Generator as Context
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial, reduce
 from typing import Any, cast
 
@@ -34,17 +35,37 @@ FEED_ROWS = 262_144  # of one encoded part: what a training worker holds at a ti
 SPLITS = ("train", "validation")
 
 
-def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
-    """RecipeError if the generator does not fit the codec's layout, DataError if there are no rows to learn from."""
-    facts = train_facts(recipe, prepared)
+def run(recipe: Recipe, run: Run, prepared: Folder, augmented: Folder | None = None) -> Folder:
+    """RecipeError if the generator does not fit the codec's layout, DataError if there are no rows to learn from. `augmented` is only
+    looked at where the recipe says train.augmented."""
+    more = augmented if recipe.train.augmented else None
+    facts = train_facts(recipe, prepared, more)
     folder = run.folder("model", folder_id(facts))
     if not folder.committed:
-        _make(recipe, run, prepared, folder, facts)
+        _make(recipe, run, _Rows(prepared, more), folder, facts)
     run.point("model", folder)
     return folder
 
 
-def train_facts(recipe: Recipe, prepared: Folder) -> Facts:
+@dataclass(frozen=True)
+class _Rows:
+    """What there is to learn from: prepared rows and, where the recipe says so, augmented ones."""
+
+    prepared: Folder
+    augmented: Folder | None
+
+    def urls(self, split: str) -> list[str]:
+        more = self.augmented.part_urls() if self.augmented is not None and split == "train" else []
+        return [*self.prepared.part_urls(split), *more]
+
+    def counts(self) -> dict[str, int]:
+        counts = rows_by_split(self.prepared)
+        if self.augmented is not None:
+            counts["train"] += cast("int", (self.augmented.outcome() or {})["rows"])
+        return counts
+
+
+def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = None) -> Facts:
     """What decides the model's bytes."""
     import torch
 
@@ -52,6 +73,7 @@ def train_facts(recipe: Recipe, prepared: Folder) -> Facts:
         "stage": "train",
         "rows_version": ROWS_VERSION,
         "prepared": prepared.id.split(".")[0],
+        **({"augmented": augmented.id.split(".")[0]} if augmented is not None else {}),
         "seed": recipe.seed,
         "parts": parts_of(recipe),
         "workers": recipe.train.workers,
@@ -74,25 +96,23 @@ def _whole(shelf: str, use: str, options: dict[str, Any]) -> dict[str, Any]:
     return {"use": use, **{name: item.default for name, item in known.items() if item.default is not item.empty}, **options}
 
 
-def _make(recipe: Recipe, run: Run, prepared: Folder, folder: Folder, facts: Facts) -> None:
-    told = prepared.plan().facts
+def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -> None:
+    told = rows.prepared.plan().facts
     schema = Schema.from_json(told["schema"])
-    codec = _settled(recipe, schema, prepared)
+    codec = _settled(recipe, schema, rows)
     generator = _generator(recipe, codec)
     if isinstance(generator, Remote):
         report: Facts | None = {"reproducible": False}  # nothing to learn: the server knows, and its replies are stored
     else:
-        report = _learn(recipe, run, prepared, folder, codec, generator, facts)
+        report = _learn(recipe, run, rows, folder, codec, generator, facts)
     if report is not None:
         told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": facts["parts"], "report": report, "facts": facts}
         _commit_model(folder, codec, generator, {"name": recipe.name, "seed": recipe.seed, **told_too})
 
 
-def _learn(
-    recipe: Recipe, run: Run, prepared: Folder, folder: Folder, codec: Codec, generator: Generator, facts: Facts
-) -> Facts | None:
+def _learn(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, codec: Codec, generator: Generator, facts: Facts) -> Facts | None:
     """The generator then has what it learnt → a report; None where another driver was first."""
-    feed = _encoded(recipe, run, prepared, codec, facts)
+    feed = _encoded(recipe, run, rows, codec, facts)
     if isinstance(generator, Fitted):
         return _fit(recipe, generator, feed["urls"]["train"])
     return _train(recipe, codec, generator, feed, folder, facts)
@@ -156,10 +176,10 @@ def _generator(recipe: Recipe, codec: Codec) -> Generator:
     return generator
 
 
-def _settled(recipe: Recipe, schema: Schema, prepared: Folder) -> Codec:
+def _settled(recipe: Recipe, schema: Schema, rows: _Rows) -> Codec:
     codec = codec_of(parts_of(recipe)["codec"], schema, recipe.seed)
-    urls = prepared.part_urls("train")
-    if not urls:
+    urls = rows.urls("train")
+    if not rows.prepared.part_urls("train"):
         raise DataError(
             "prepare: no row is left in the train split. Give more rows, or smaller prepare.validation and prepare.holdout"
         )
@@ -179,14 +199,14 @@ def _read(url: str) -> pa.Table:
     return pq.read_table(pa.BufferReader(store_for(url).read(url)))
 
 
-def _encoded(recipe: Recipe, run: Run, prepared: Folder, codec: Codec, facts: Facts) -> dict[str, Any]:
+def _encoded(recipe: Recipe, run: Run, rows: _Rows, codec: Codec, facts: Facts) -> dict[str, Any]:
     """Encode and shuffle once: each split's rows sorted by the hash of their row id, in parts of about FEED_ROWS rows."""
-    keys = ("rows_version", "prepared", "seed")
+    keys = [key for key in ("rows_version", "prepared", "augmented", "seed") if key in facts]
     folder = run.folder(
         "encoded", folder_id({"stage": "encode", "codec": facts["parts"]["codec"], **{key: facts[key] for key in keys}})
     )
-    urls = {split: prepared.part_urls(split) for split in SPLITS}
-    counts = rows_by_split(prepared)
+    urls = {split: rows.urls(split) for split in SPLITS}
+    counts = rows.counts()
     buckets = {split: max(1, -(-counts[split] // FEED_ROWS)) for split in SPLITS}
     plan = Plan(sum(buckets.values()), {"buckets": buckets})
     if not folder.committed:

@@ -1,0 +1,138 @@
+"""Committed real train rows → RUN/augmented/<id>/: each op's rows, `copies` times, every part a function of its train part alone."""
+
+from collections.abc import Iterable
+from functools import partial, reduce
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from raysynth.cluster.parts import FilesOf, write_parts
+from raysynth.cluster.rows import map_ordered
+from raysynth.commits import Table
+from raysynth.draws import Draws
+from raysynth.expressions import Expression
+from raysynth.ops.base import Op, Stats
+from raysynth.parts import find, options_of
+from raysynth.recipe import Recipe
+from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.schema import FILE, ROW, ROW_ID, Schema
+from raysynth.stages.train import hashes
+from raysynth.stores.base import store_for
+
+ROWS_VERSION = 1
+
+
+def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
+    """RecipeError if an op does not fit the columns, DataError if it does not fit what they hold. The recipe must name an op."""
+    facts = augment_facts(recipe, prepared)
+    folder = run.folder("augmented", folder_id(facts))
+    if not folder.committed:
+        schema = Schema.from_json(prepared.plan().facts["schema"])
+        urls = prepared.part_urls("train")
+        ops = ops_of(recipe, schema)
+        _settle(ops, urls, workers=recipe.generate.workers)
+        rounds = [(number, copy) for number, op in enumerate(recipe.augment) for copy in range(op.copies)]
+        made = reduce(_joined, (op.made for op in ops), schema)
+        plan = Plan(len(rounds) * len(urls), {"schema": made.to_json(), "ops": facts["ops"], "train_parts": len(urls)})
+        make = partial(_make, recipe, ops, rounds, urls, schema, made)
+        write_parts(folder, plan, make, stage="augment", workers=recipe.generate.workers, keep=False)
+    run.point("augmented", folder)
+    return folder
+
+
+def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
+    """What decides the augmented rows, defaults of the ops too."""
+    import scipy
+
+    return {
+        "stage": "augment",
+        "rows_version": ROWS_VERSION,
+        "prepared": prepared.id.split(".")[0],
+        "seed": recipe.seed,
+        "ops": [{"use": op.use, "copies": op.copies, **_defaults(op.use), **op.options} for op in recipe.augment],
+        "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "pyarrow": pa.__version__},
+    }
+
+
+def _defaults(use: str) -> dict[str, Any]:
+    return {name: item.default for name, item in options_of(find("ops", use)).items() if item.default is not item.empty}
+
+
+def ops_of(recipe: Recipe, schema: Schema) -> list[Op]:
+    return [find("ops", op.use)(schema, **_typed(op.options)) for op in recipe.augment]
+
+
+def _typed(options: dict[str, Any]) -> dict[str, Any]:
+    """A YAML list is a tuple to a constructor."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def _joined(schema: Schema, made: Schema) -> Schema:
+    for column in made:
+        if column.name not in schema:
+            schema = schema.with_column(column)
+    return schema
+
+
+def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
+    """One pass over the train rows for all ops; statistics merge in the order of the parts."""
+    seen: list[list[Stats | None]] = map_ordered(urls, partial(_observer, ops), workers=workers)
+    for number, op in enumerate(ops):
+        found = [stats[number] for stats in seen if stats[number] is not None]
+        op.settle(reduce(lambda left, right: cast("Any", left).merge(right), found) if found else None)
+
+
+def _observer(ops: list[Op]) -> Any:
+    def observe(url: str) -> list[Stats | None]:
+        rows = _read(url)
+        return [op.observe(rows) for op in ops]
+
+    return observe
+
+
+def _read(url: str) -> pa.Table:
+    return pq.read_table(pa.BufferReader(store_for(url).read(url)))
+
+
+def _make(recipe: Recipe, ops: list[Op], rounds: list[tuple[int, int]], urls: list[str], schema: Schema, made: Schema) -> FilesOf:
+    """On a worker: part p is round p // parts of train part p % parts."""
+    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+
+    def files_of(part: int) -> Iterable[Table]:
+        number, copy = rounds[part // len(urls)]
+        rows = _read(urls[part % len(urls)])
+        draws = Draws.of(recipe.seed, f"augment-{number}-{copy}", hashes(rows, recipe.seed))
+        augmented = augmented_rows(ops[number], rows, draws, schema, made, derive, mark=f"#augment-{number}-{copy}")
+        yield "", augmented if augmented.num_rows else None, {}
+
+    return files_of
+
+
+def augmented_rows(
+    op: Op, rows: pa.Table, draws: Draws, schema: Schema, made: Schema, derive: dict[str, Expression], *, mark: str
+) -> pa.Table:
+    """The op's rows with derived columns computed anew, in the columns of `made` (null where another op adds a column), under row ids
+    of their own: the file of the row that each comes from with `mark` behind it, and `-n` for the n-th row more of one row."""
+    found = op(rows, draws)
+    for name, expression in derive.items():
+        position = found.column_names.index(name)
+        found = found.set_column(position, found.schema.field(name), expression.evaluate(found).cast(schema[name].type))
+    columns = {column.name: _column(found, column.name, column.type) for column in made}
+    arrays: dict[str, Any] = {FILE: _files(found, mark), ROW: found.column(ROW), **columns}
+    return pa.table(arrays)
+
+
+def _column(rows: pa.Table, name: str, type_: Any) -> Any:
+    return rows.column(name) if name in rows.column_names else pa.nulls(rows.num_rows, type_)
+
+
+def _files(rows: pa.Table, mark: str) -> pa.Array:
+    """Unique with ROW, whatever rows an op repeats."""
+    seen: dict[tuple[str, int], int] = {}
+    names: list[str] = []
+    for file, row in zip(*(rows.column(name).to_pylist() for name in ROW_ID), strict=True):
+        count = seen[file, row] = seen.get((file, row), -1) + 1
+        names.append(f"{file}{mark}" + (f"-{count}" if count else ""))
+    return pa.array(names, pa.string())

@@ -1,0 +1,264 @@
+"""Committed real, synthetic and mixed rows → RUN/evaluation/<id>/{scores.json, report.html}: every score beside its ceiling.
+
+Two passes over the parts on Ray. The first keeps of each side the rows of lowest hashed id, and the hashes of the real rows; the second
+shows every row to the metrics that must see them all. Memory is that of the samples and of 8 bytes for each real row, whatever the
+synthetic rows are.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any, cast
+from urllib.parse import unquote
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from raysynth.cleaning import row_hash
+from raysynth.cluster.rows import map_items, map_ordered
+from raysynth.commits import commit_files
+from raysynth.draws import Draws
+from raysynth.gates import judge
+from raysynth.markers import canonical
+from raysynth.metrics.base import ORIGIN, WORD, Metric, Score, Seen, Side
+from raysynth.parts import available, find
+from raysynth.progress import Progress, say
+from raysynth.recipe import Evaluate, Recipe
+from raysynth.report import Report, page
+from raysynth.runs import Folder, Run, folder_id
+from raysynth.schema import Schema
+from raysynth.stages.train import hashes
+from raysynth.stores.base import join, store_for
+
+ROWS_VERSION = 1
+REAL: tuple[Side, ...] = ("train", "validation", "holdout")
+_HASHED: tuple[Side, ...] = ("train", "holdout")
+_SLACK = 6.0  # standard deviations: how far above its expectation the threshold of a sample lies
+
+
+@dataclass(frozen=True)
+class Piece:
+    """One part of a side: where it lies, how many rows of the side come before it, and how many it has."""
+
+    side: Side
+    url: str
+    first: int
+    rows: int
+
+
+@dataclass(frozen=True)
+class _Glimpse:
+    """What the first pass keeps of one part."""
+
+    sample: pa.Table
+    contents: NDArray[np.uint64]
+
+
+def run(
+    recipe: Recipe, run: Run, prepared: Folder, synthetic: Folder, mixed: Folder | None, stages: list[dict[str, Any]]
+) -> Folder:
+    """`stages`: what the report says of the stages before this one. The recipe's `evaluate` must not be null."""
+    asked = cast("Evaluate", recipe.evaluate)
+    folder = run.folder("evaluation", folder_id(evaluate_facts(recipe, prepared, synthetic, mixed)))
+    if not folder.committed:
+        schema = Schema.from_json(prepared.plan().facts["schema"])
+        sides = _sides(prepared, synthetic, mixed)
+        seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
+        metrics = [find("metrics", name)(schema, seed=recipe.seed, target=asked.target) for name in available("metrics")]
+        scores = _scores(metrics, seen, sides, recipe)
+        _write(folder, recipe, schema, seen, scores, stages)
+    run.point("evaluation", folder)
+    return folder
+
+
+def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: Folder | None) -> dict[str, Any]:
+    """What decides the scores and the report's contents, the time that stages took aside."""
+    import sklearn
+
+    return {
+        "stage": "evaluate",
+        "rows_version": ROWS_VERSION,
+        "read": [folder.id.split(".")[0] for folder in (prepared, synthetic, mixed) if folder is not None],
+        "seed": recipe.seed,
+        "evaluate": recipe.model_dump(mode="json")["evaluate"],
+        "metrics": available("metrics"),
+        "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__},
+    }
+
+
+def read_scores(folder: Folder) -> list[dict[str, Any]]:
+    """The scores of a committed evaluation, as scores.json has them."""
+    return cast("list[dict[str, Any]]", folder.read_json("scores.json")["scores"])
+
+
+def _sides(prepared: Folder, synthetic: Folder, mixed: Folder | None) -> dict[Side, list[Piece]]:
+    sides: dict[Side, list[Piece]] = {side: _pieces(side, prepared, side) for side in REAL}
+    sides["synthetic"] = _pieces("synthetic", synthetic, "")
+    if mixed is not None:
+        sides["mix"] = _pieces("mix", mixed, "train")
+    return sides
+
+
+def _pieces(side: Side, folder: Folder, sub: str) -> list[Piece]:
+    manifest = folder.manifest()
+    rows = {join(folder.url, *filter(None, (entry["sub"], entry["name"]))): entry["rows"] for entry in manifest.to_pylist()}
+    urls = folder.part_urls(sub)
+    firsts = np.cumsum([0, *(rows[url] for url in urls)])
+    return [Piece(side, url, int(first), rows[url]) for url, first in zip(urls, firsts[:-1], strict=True)]
+
+
+def _rows_of(piece: Piece, schema: Schema, seed: int) -> pa.Table:
+    """The schema's columns (and `_origin` of the mix), with WORD."""
+    data = store_for(piece.url).read(piece.url)
+    rows = pq.read_table(pa.BufferReader(data))
+    if piece.side in REAL:
+        words = hashes(rows, seed)
+    else:
+        words = Draws.range(seed, f"evaluate-{piece.side}", piece.first, piece.first + rows.num_rows).words("sample")
+    if piece.side == "mix":
+        rows = _with_folders(rows, piece.url, schema)
+    names = [*schema.names, *([ORIGIN] if piece.side == "mix" else [])]
+    return rows.select(names).append_column(WORD, pa.array(words))
+
+
+def _with_folders(rows: pa.Table, url: str, schema: Schema) -> pa.Table:
+    """Hive's partition columns are in the path alone, below the split's folder."""
+    steps = [step for step in url.rsplit("/train/", 1)[1].split("/") if "=" in step]
+    types = {ORIGIN: pa.string(), **{column.name: column.type for column in schema}}
+    fields = [pa.field(name, types[name]) for name in (unquote(step.partition("=")[0]) for step in steps)]
+    found = ds.get_partition_keys(ds.partitioning(pa.schema(fields), flavor="hive").parse("/".join([*steps, ""])))
+    for field in fields:  # a null has no key
+        value: Any = pa.scalar(found.get(field.name), field.type)
+        rows = rows.append_column(field, pa.repeat(value, rows.num_rows))
+    return rows
+
+
+# The first pass
+
+
+def _first_pass(sides: Mapping[Side, list[Piece]], schema: Schema, sample_rows: int, *, seed: int, workers: int) -> Seen:
+    rows: dict[Side, int] = {side: sum(piece.rows for piece in pieces) for side, pieces in sides.items()}
+    below: dict[Side, int] = {side: _threshold(sample_rows, count) for side, count in rows.items()}
+    pieces = [piece for pieces in sides.values() for piece in pieces]
+    glimpses: list[_Glimpse] = map_ordered(pieces, partial(_glimpser, schema, below, seed), workers=workers)
+    found: dict[Side, list[_Glimpse]] = {
+        side: [seen for piece, seen in zip(pieces, glimpses, strict=True) if piece.side == side] for side in sides
+    }
+    empty = schema.arrow.append(pa.field(WORD, pa.uint64())).empty_table()
+    samples: dict[Side, pa.Table] = {
+        side: _lowest([seen.sample for seen in parts] or [empty], sample_rows) for side, parts in found.items()
+    }
+    contents: dict[Side, Any] = {side: np.unique(_joined([seen.contents for seen in found[side]])) for side in _HASHED}
+    return Seen(samples, rows, contents)
+
+
+def _threshold(sample_rows: int, rows: int) -> int:
+    """A hash below which there are, but for odds of one in a billion, `sample_rows` of `rows` rows or all of them."""
+    wanted = sample_rows + _SLACK * sample_rows**0.5
+    return 2**64 - 1 if wanted >= rows else int(wanted / rows * 2**64)
+
+
+def _glimpser(schema: Schema, below: Mapping[Side, int], seed: int) -> Callable[[Piece], _Glimpse]:
+    def look(piece: Piece) -> _Glimpse:
+        rows = _rows_of(piece, schema, seed)
+        words = rows[WORD].to_numpy()
+        sample = rows.take(np.flatnonzero(words <= np.uint64(below[piece.side])))
+        contents = row_hash(rows, schema) if piece.side in _HASHED else np.empty(0, np.uint64)
+        return _Glimpse(sample, contents)
+
+    return look
+
+
+def _lowest(samples: list[pa.Table], wanted: int) -> pa.Table:
+    rows = pa.concat_tables(samples).combine_chunks()
+    order = np.argsort(rows[WORD].to_numpy(), kind="stable")[:wanted]
+    return rows.take(order)
+
+
+def _joined(arrays: list[NDArray[np.uint64]]) -> NDArray[np.uint64]:
+    return np.concatenate([np.empty(0, np.uint64), *arrays])
+
+
+# The second pass, and the scores
+
+
+def _scores(metrics: list[Metric], seen: Seen, sides: Mapping[Side, list[Piece]], recipe: Recipe) -> list[Score]:
+    for metric in metrics:
+        metric.settle(seen)
+    stats = _second_pass(metrics, sides, recipe)
+    scorer = partial(_scorer, metrics, seen, stats)
+    found: list[list[Score]] = []
+    with Progress("evaluate", len(metrics), "metrics") as progress:
+        results = dict(_advancing(map_items(range(len(metrics)), scorer, workers=recipe.generate.workers, keep=False), progress))
+        found = [results[number] for number in range(len(metrics))]
+    return [score for scores in found for score in scores]
+
+
+def _advancing(items: Iterator[tuple[int, Any]], progress: Progress) -> Iterator[tuple[int, Any]]:
+    for item in items:
+        progress.advance()
+        yield item
+
+
+def _scorer(metrics: list[Metric], seen: Seen, stats: list[dict[Side, Any]]) -> Callable[[int], list[Score]]:
+    def score(number: int) -> list[Score]:
+        return metrics[number].score(seen, stats[number])
+
+    return score
+
+
+def _second_pass(metrics: list[Metric], sides: Mapping[Side, list[Piece]], recipe: Recipe) -> list[dict[Side, Any]]:
+    """For each metric: side → the merged statistics of every row."""
+    wanted = {side for metric in metrics for side in metric.sides}
+    pieces = [piece for side, pieces in sides.items() if side in wanted for piece in pieces]
+    observer = partial(_observer, [metric for metric in metrics if metric.sides], recipe.seed)
+    merged: list[dict[Side, Any]] = [{} for _ in metrics]
+    looking = [number for number, metric in enumerate(metrics) if metric.sides]
+    waiting: dict[int, list[Any]] = {}
+    following = 0
+    for position, stats in map_items(pieces, observer, workers=recipe.generate.workers):
+        waiting[position] = stats
+        while following in waiting:  # merged in the order of the parts as soon as may be, so that few wait in memory
+            for number, seen in zip(looking, waiting.pop(following), strict=True):
+                if seen is not None:
+                    side = pieces[following].side
+                    merged[number][side] = merged[number][side].merge(seen) if side in merged[number] else seen
+            following += 1
+    return merged
+
+
+def _observer(metrics: list[Metric], seed: int) -> Callable[[Piece], list[Any]]:
+    def observe(piece: Piece) -> list[Any]:
+        rows = _rows_of(piece, metrics[0].schema, seed)
+        return [metric.observe(rows, piece.side) if piece.side in metric.sides else None for metric in metrics]
+
+    return observe
+
+
+# What is written
+
+
+def _write(folder: Folder, recipe: Recipe, schema: Schema, seen: Seen, scores: list[Score], stages: list[dict[str, Any]]) -> None:
+    asked = cast("Evaluate", recipe.evaluate)
+    told = [asdict(score) for score in scores]
+    facts = {"version": 1, "target": asked.target, "rows": dict(seen.rows), "sample_rows": asked.sample_rows, "scores": told}
+    folder.store.put(join(folder.url, "scores.json"), canonical(facts))
+    gates = judge(asked.gates, told)
+    shown: dict[Side, pa.Table] = {side: seen.samples[side] for side in ("train", "holdout", "synthetic")}
+    report = Report(
+        name=recipe.name,
+        scores=told,
+        gates=gates,
+        schema=schema,
+        samples=shown,
+        rows=dict(seen.rows),
+        recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"run"}),
+        stages=stages,
+        warnings=[f"{score.name}: {score.why}" for score in scores if score.value is None],
+    )
+    folder.store.put(join(folder.url, "report.html"), page(report).encode())
+    commit_files(folder, ["scores.json", "report.html"])
+    say(stage="evaluate", gates=len(gates), hold=sum(gate.holds for gate in gates))

@@ -1,0 +1,116 @@
+"""Laws that every op on the shelf keeps: what it makes of a row is a function of that row's id, whatever batch it comes in."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from raysynth.draws import Draws, row_words
+from raysynth.ops.base import Op
+from raysynth.parts import available, find
+from raysynth.schema import FILE, ROW, Column, Kind, Schema
+
+OPTIONS: dict[str, list[dict[str, Any]]] = {
+    "tabular.jitter": [{}, {"scale": 0.5, "columns": ("age",)}],
+    "tabular.balance": [{"column": "town"}, {"column": "bought", "to": {"true": 3, "false": 1}}],
+    "tabular.mixup": [{"target": "bought"}, {"target": "town", "alpha": 1.0, "pool_rows": 5}],
+}
+"""Op → the options to try it with. A new op adds its row."""
+
+OPS = [(name, options) for name in available("ops") for options in OPTIONS.get(name, [])]
+every_op = pytest.mark.parametrize(("name", "options"), OPS, ids=str)
+KINDS: dict[str, Kind] = {
+    "age": "integer",
+    "pay": "number",
+    "born": "date",
+    "town": "category",
+    "bought": "boolean",
+    "note": "text",
+}
+
+
+def rows_of(count: int = 400) -> pa.Table:
+    noise = np.random.default_rng(1)
+    return pa.table(
+        {
+            FILE: pa.array(["a.csv" if i % 3 else "b.csv" for i in range(count)]),
+            ROW: pa.array(range(count), pa.int64()),
+            "age": noise.integers(18, 90, count),
+            "pay": pa.array(np.exp(noise.normal(8, 1, count)).round(2), mask=noise.random(count) < 0.1),
+            "born": pa.array(noise.integers(-9000, 9000, count).astype("int32"), pa.int32()).cast(pa.date32()),
+            "town": pa.array(noise.choice(["north", "south", None], count, p=[0.7, 0.2, 0.1]).tolist(), pa.string()),
+            "bought": noise.random(count) < 0.2,
+            "note": pa.array([f"note {i}" for i in range(count)]),
+        }
+    )
+
+
+ROWS = rows_of()
+SCHEMA = Schema(tuple(Column(name, KINDS[name], ROWS.schema.field(name).type) for name in ROWS.column_names[2:]))
+
+
+def draws_of(rows: pa.Table) -> Draws:
+    files = rows[FILE].combine_chunks().dictionary_encode()
+    words = row_words(files.dictionary.to_pylist(), np.asarray(files.indices).astype(np.int64), rows[ROW].to_numpy())
+    return Draws.of(7, "augment-0-0", words)
+
+
+def settled(name: str, options: dict[str, Any], cut: int) -> Op:
+    op = find("ops", name)(SCHEMA, **options)
+    stats = [op.observe(ROWS.slice(start, cut)) for start in range(0, ROWS.num_rows, cut)]
+    merged = stats[0]
+    for found in stats[1:]:
+        merged = merged.merge(found)
+    op.settle(merged)
+    return op
+
+
+def test_every_op_has_options_to_try() -> None:
+    assert set(available("ops")) == set(OPTIONS)
+
+
+@every_op
+def test_it_gives_the_same_rows_in_any_batch_and_order(name: str, options: dict[str, Any]) -> None:
+    op = settled(name, options, cut=1000)
+    whole = op(ROWS, draws_of(ROWS))
+    pieces = [op(ROWS.slice(start, 37), draws_of(ROWS.slice(start, 37))) for start in range(0, ROWS.num_rows, 37)]
+    assert pa.concat_tables(pieces).equals(whole)
+    order = np.random.default_rng(2).permutation(ROWS.num_rows)
+    shuffled = ROWS.take(order)
+    key = [(FILE, "ascending"), (ROW, "ascending")]
+    assert op(shuffled, draws_of(shuffled)).sort_by(key).equals(whole.sort_by(key))
+
+
+@every_op
+def test_its_statistics_do_not_depend_on_how_the_rows_were_cut(name: str, options: dict[str, Any]) -> None:
+    one, other = settled(name, options, cut=1000), settled(name, options, cut=13)
+    assert one(ROWS, draws_of(ROWS)).equals(other(ROWS, draws_of(ROWS)))
+
+
+@every_op
+def test_it_keeps_columns_types_and_row_ids_and_adds_what_it_says(name: str, options: dict[str, Any]) -> None:
+    op = settled(name, options, cut=1000)
+    made = op(ROWS, draws_of(ROWS))
+    assert {column.name: made.schema.field(column.name).type for column in op.made} == {
+        column.name: column.type for column in op.made
+    }
+    assert set(made.column_names) == {FILE, ROW, *op.made.names}
+    ids = set(zip(ROWS[FILE].to_pylist(), ROWS[ROW].to_pylist(), strict=True))
+    assert set(zip(made[FILE].to_pylist(), made[ROW].to_pylist(), strict=True)) <= ids
+
+
+@every_op
+def test_no_rows_and_one_row_are_no_trouble(name: str, options: dict[str, Any]) -> None:
+    op = settled(name, options, cut=1000)
+    for count in (0, 1):
+        rows = ROWS.slice(0, count)
+        assert set(op(rows, draws_of(rows)).column_names) == {FILE, ROW, *op.made.names}
+
+
+@every_op
+def test_another_copy_is_drawn_anew(name: str, options: dict[str, Any]) -> None:
+    if name == "tabular.balance":
+        pytest.skip("rows come back as they are")
+    op, draws = settled(name, options, cut=1000), draws_of(ROWS)
+    assert not op(ROWS, draws).equals(op(ROWS, Draws(7, "augment-0-1", draws.rows, draws.attempts)))
