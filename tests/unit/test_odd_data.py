@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +19,7 @@ from raysynth.commits import commit_files
 from raysynth.draws import Draws
 from raysynth.errors import CorruptRunError, DataError, StoreError, UnreadableError
 from raysynth.generators.autoregressive import Autoregressive
+from raysynth.layout import Fields
 from raysynth.models import load_model, model_files
 from raysynth.profile import Profile, date_formats, infer_schema
 from raysynth.recipe import parse_recipe
@@ -56,7 +57,7 @@ def learnt(schema: Schema, rows: pa.Table) -> tuple[Tabular, pa.Table, pa.Table]
     codec = Tabular(schema, seed=7)
     codec.settle(codec.observe(rows))
     batch = codec.encode(rows)
-    generator = Autoregressive(codec.layout)
+    generator = Autoregressive(cast(Fields, codec.layout))
     fit(generator, batch.take(slice(0, 8)), batch.take(slice(0, 0)), seed=1, max_epochs=1, batch_rows=8)
     draws = Draws.range(7, "generate", 0, 8)
     back = codec.decode(batch, Draws.range(7, "decode", 0, rows.num_rows))
@@ -83,7 +84,7 @@ ODD: dict[str, tuple[pa.Table, dict[str, str]]] = {
         pa.table({
             "x": pa.array([-(2**63), 2**63 - 1, 0, None] * 30),
             "u": pa.array([0, 2**64 - 1, None, 7] * 30, pa.uint64()),
-            "spread": np.linspace(-9.2e18, 9.2e18, ROWS).astype(np.int64),
+            "spread": pa.array(np.linspace(-9.2e18, 9.2e18, ROWS).astype(np.int64)),
         }),
         {"x": "int64", "u": "uint64", "spread": "int64"},
     ),
@@ -143,14 +144,14 @@ def test_nested_values_are_kept_as_json(tmp_path: Path) -> None:
 
 
 def test_two_thousand_columns_are_coded_and_bounded_in_memory(tmp_path: Path) -> None:
-    table = pa.table({f"c{n}": np.arange(40) * n % 5 for n in range(2000)})
+    table = pa.table({f"c{n}": pa.array(np.arange(40) * n % 5) for n in range(2000)})
     schema, rows, _ = prepared(written(tmp_path / "a.parquet", table))
     codec = Tabular(schema, seed=7)
-    layout = codec.settle(codec.observe(rows))
+    codec.settle(codec.observe(rows))
     batch = codec.encode(rows)
     back = codec.decode(batch, Draws.range(7, "decode", 0, 40))
     assert back.equals(rows.select(schema.names).cast(back.schema))
-    generator = Autoregressive(layout)  # type: ignore[arg-type]
+    generator = Autoregressive(cast(Fields, codec.layout))
     assert generator.read.numel() <= 1 << 26
     drawn = codec.decode(generator.sample(Draws.range(7, "generate", 0, 4), None), Draws.range(7, "generate", 0, 4))
     assert drawn.shape == (4, 2000)
@@ -166,7 +167,7 @@ def test_networks_get_narrower_only_where_the_table_is_wide() -> None:
 
 
 def test_a_hundred_thousand_categories_come_back(tmp_path: Path) -> None:
-    table = pa.table({"c": [f"v {n}" for n in range(100_000)], "k": np.arange(100_000) % 3})
+    table = pa.table({"c": pa.array([f"v {n}" for n in range(100_000)]), "k": pa.array(np.arange(100_000) % 3)})
     schema, rows, bad = prepared(written(tmp_path / "a.parquet", table))
     assert [column.kind for column in schema] == ["category", "integer"] and not bad
     _, back, drawn = learnt(schema, rows)
@@ -317,7 +318,7 @@ def model_folder(tmp_path: Path) -> Folder:
     parts = {"codec": {"use": "tabular"}, "generator": {"use": "autoregressive", "hidden": 8}}
     facts = {"name": "m", "seed": 7, "schema": schema.to_json(), "derive": {}, "parts": parts}
     folder = Run(str(tmp_path / "run")).folder("model", "0123456789ab")
-    files = model_files(codec, Autoregressive(codec.layout, hidden=8), facts)
+    files = model_files(codec, Autoregressive(cast(Fields, codec.layout), hidden=8), facts)
     for name, data in files.items():
         folder.store.put(join(folder.url, name), data)
     commit_files(folder, files)
