@@ -17,6 +17,7 @@ from raysynth.schema import Column, Schema
 CATEGORIES = 254  # scikit-learn's boosting takes 255 of a column; the rarer ones share the last code
 _CLASSES = ("category", "boolean")
 _LEFT_OUT = ("id", "text", "json")
+_BOUND = 1e150  # what lies beyond counts as this much: squares and sums stay finite
 _FAR = 6.0  # spreads from the median; from there on distances grow by their logarithm, or one outlier would decide what is near
 
 
@@ -63,6 +64,11 @@ def codes(values: pa.ChunkedArray, known: Sequence[str]) -> NDArray[np.int64]:
     column = texts(values)
     found: Any = pc.fill_null(pc.index_in(column, pa.array(known, pa.string())), pa.scalar(len(known), pa.int32()))
     return np.where(np.asarray(pc.is_null(column).to_numpy()), -1, np.asarray(found.to_numpy())).astype(np.int64)
+
+
+def has_values(matrix: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(columns,): where there is a value at all: scikit-learn's boosting refuses a column that is NaN throughout."""
+    return np.asarray(~np.isnan(matrix).all(axis=0), dtype=np.bool_)
 
 
 @dataclass(frozen=True)
@@ -127,7 +133,7 @@ class Points:
             block[np.arange(len(found)), np.where(found < 0, len(known) + 1, found)] = np.sqrt(0.5)
             return block
         middle, spread = self.scales[column.name]
-        found = numbers(values)
+        found = np.clip(numbers(values), -_BOUND, _BOUND)
         scaled = (np.where(np.isnan(found), middle, found) - middle) / spread
         beyond = np.maximum(np.abs(scaled) - _FAR, 0)
         scaled = np.sign(scaled) * (np.minimum(np.abs(scaled), _FAR) + np.log1p(beyond))
@@ -137,8 +143,9 @@ class Points:
 def _scale(columns: Sequence[Any]) -> tuple[float, float]:
     """Median, and a spread: that of the middle half where it has one (as of a normal law), else the standard deviation, else 1."""
     found = np.concatenate([np.empty(0), *(numbers(column) for column in columns)])
-    found = found[~np.isnan(found)]
+    found = np.clip(found[~np.isnan(found)], -_BOUND, _BOUND)
     if not len(found):
         return 0.0, 1.0
     low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
-    return float(middle), float((high - low) / 1.349) or float(found.std()) or 1.0
+    spread = float((high - low) / 1.349) or float(found.std()) or 1.0
+    return float(middle), max(spread, 1 / _BOUND)

@@ -24,7 +24,8 @@ class ColumnShapes(Metric):
     names = ("column_shapes",)
 
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
-        train, holdout, synthetic = (seen.samples[side] for side in ("train", "holdout", "synthetic"))
+        no_rows = self.schema.arrow.empty_table()
+        train, holdout, synthetic = (seen.samples.get(side, no_rows) for side in ("train", "holdout", "synthetic"))
         columns = list(judged(self.schema))
         if min(train.num_rows, synthetic.num_rows) < LEAST_ROWS or not columns:
             return [Score("column_shapes", None, 0.0, 1.0, why=f"it takes {LEAST_ROWS} rows of each side, and a column to compare")]

@@ -31,7 +31,8 @@ class PairTrends(Metric):
     names = ("pair_trends",)
 
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
-        samples = {side: seen.samples[side] for side in ("train", "holdout", "synthetic")}
+        no_rows = self.schema.arrow.empty_table()
+        samples = {side: seen.samples.get(side, no_rows) for side in ("train", "holdout", "synthetic")}
         columns = list(judged(self.schema))
         rows = min(MOST_ROWS, *(sample.num_rows for sample in samples.values()))
         if rows < LEAST_ROWS or len(columns) < 2:

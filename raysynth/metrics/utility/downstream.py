@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raysynth.features import Table, codes, is_class, levels, numbers
-from raysynth.metrics.base import Metric, Score, Seen, Side
+from raysynth.features import Table, codes, has_values, is_class, levels, numbers
+from raysynth.metrics.base import SIDES, Metric, Score, Seen, Side
 
 LEAST_ROWS = 30
 MOST_ROWS = 50_000
@@ -50,7 +50,9 @@ class _Task:
     def __init__(self, seen: Seen, schema: Any, target: str) -> None:
         column = schema[target]
         self.target = target
-        self.samples = {side: _with_target(rows.slice(0, MOST_ROWS), target) for side, rows in seen.samples.items()}
+        given: dict[Side, pa.Table] = {side: schema.arrow.empty_table() for side in SIDES if side != "mix"}
+        given |= seen.samples
+        self.samples = {side: _with_target(rows.slice(0, MOST_ROWS), target) for side, rows in given.items()}
         distinct = pc.count_distinct(self.samples["train"].column(target)).as_py()
         few = column.kind == "integer" and distinct <= MOST_CLASSES
         self.classes = levels([self.samples["train"]], target) if is_class(column) or few else []
@@ -64,6 +66,8 @@ class _Task:
     def _why_not(self, kind: str, distinct: int) -> str:
         if kind in ("id", "text", "json"):
             return f"evaluate.target '{self.target}' is of kind {kind}, which no model here predicts"
+        if distinct == 0:
+            return f"evaluate.target '{self.target}' has no value in the train rows"
         if distinct < 2:
             return f"evaluate.target '{self.target}' has one value in the train rows"
         if len(self.classes) > MOST_CLASSES:
@@ -79,6 +83,8 @@ class _Task:
         known, wanted = self._pair(side)
         if len(wanted) < LEAST_ROWS or len(np.unique(wanted)) < 2:
             return None, {}, f"it takes {LEAST_ROWS} rows with two values of '{self.target}' at least"
+        if not has_values(known).any():
+            return None, {}, f"there is no column to predict '{self.target}' from"
         value, facts = self._classified(known, wanted) if self.classes else self._estimated(known, wanted)
         return round(value, 6), {"rows": len(wanted), "holdout_rows": len(self.held[1]), **facts}, ""
 
@@ -94,9 +100,9 @@ class _Task:
         from sklearn.metrics import precision_recall_fscore_support, roc_auc_score
 
         by_label: Any = precision_recall_fscore_support
-        model = self._fitted(HistGradientBoostingClassifier, known, wanted)
+        model, asked = self._fitted(HistGradientBoostingClassifier, known, wanted)
         chances = np.zeros((len(self.held[1]), len(self.classes)))
-        chances[:, np.asarray(model.classes_, dtype=np.int64)] = model.predict_proba(self.held[0])
+        chances[:, np.asarray(model.classes_, dtype=np.int64)] = model.predict_proba(asked)
         there = [number for number in np.unique(self.held[1]) if 0 < (self.held[1] == number).mean() < 1]
         aucs = [float(roc_auc_score(self.held[1] == number, chances[:, number])) for number in there]
         numbers_ = list(range(len(self.classes)))
@@ -116,21 +122,25 @@ class _Task:
         from sklearn.ensemble import HistGradientBoostingRegressor
         from sklearn.metrics import mean_absolute_error, r2_score, root_mean_squared_error
 
-        said = self._fitted(HistGradientBoostingRegressor, known, wanted).predict(self.held[0])
+        model, asked = self._fitted(HistGradientBoostingRegressor, known, wanted)
+        said = model.predict(asked)
         errors = {
             "mean_absolute_error": round(float(mean_absolute_error(self.held[1], said)), 6),
             "root_mean_squared_error": round(float(root_mean_squared_error(self.held[1], said)), 6),
         }
         return float(r2_score(self.held[1], said)), {"kind": "regression", "measure": "R²", **errors}
 
-    def _fitted(self, boosting: Any, known: NDArray[np.float64], wanted: NDArray[Any]) -> Any:
-        """Early stopping on the real validation rows, where there are enough of every class that is learnt."""
-        seen, said = self.validation
-        usual = {"categorical_features": np.array(self.table.classes), "random_state": 0}
+    def _fitted(self, boosting: Any, known: NDArray[np.float64], wanted: NDArray[Any]) -> tuple[Any, NDArray[np.float64]]:
+        """A model and the hold-out rows as it takes them. Early stopping on the real validation rows, where there are enough."""
+        from threadpoolctl import threadpool_limits
+
+        (seen, said), columns = self.validation, has_values(known)
+        usual = {"categorical_features": np.array(self.table.classes)[columns], "random_state": 0}
         kept = np.isin(said, np.unique(wanted)) if self.classes else np.ones(len(said), np.bool_)
-        if kept.sum() < LEAST_ROWS:
-            return boosting(early_stopping=False, **usual).fit(known, wanted)
-        return boosting(early_stopping=True, **usual).fit(known, wanted, X_val=seen[kept], y_val=said[kept])
+        with threadpool_limits(1):  # sums of several threads differ in the last bits, and threads that wait spin
+            stops = bool(kept.sum() >= LEAST_ROWS)
+            judge = {"X_val": seen[kept][:, columns], "y_val": said[kept]} if stops else {}
+            return boosting(early_stopping=stops, **usual).fit(known[:, columns], wanted, **judge), self.held[0][:, columns]
 
 
 def _with_target(rows: pa.Table, target: str) -> pa.Table:
