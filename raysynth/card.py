@@ -157,7 +157,9 @@ def _from(facts: Card) -> str:
 
 def _scores(scores: Sequence[Mapping[str, Any]]) -> str:
     if not scores:
-        return "## Scores\nNot evaluated: nothing is known of how near these rows are to real ones, or of the privacy that they keep."
+        return (
+            "## Scores\nNot evaluated: nothing is known of how near these rows are to real ones, or of the privacy that they keep."
+        )
     lines = [
         "## Scores",
         "Each beside its ceiling, the same score of real rows that were held out.",

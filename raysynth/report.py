@@ -19,7 +19,7 @@ from raysynth.card import recipe_text, shown
 from raysynth.features import is_class, judged, levels, texts
 from raysynth.gates import Gate
 from raysynth.metrics.base import WORD, Side
-from raysynth.report_plots import associations, colour_key, heat_map, histogram, plotted, short, span
+from raysynth.report_plots import associations, colour_key, heat_map, histogram, plotted, short
 from raysynth.schema import Column, Schema
 
 MOST_PLOTS = 60
@@ -44,7 +44,7 @@ EXPLAINED: Mapping[str, str] = {
     "utility_real": "How good it is if it learnt from real rows: what the other two are measured by.",
     "utility_mix": "How good it is if it learnt from the mix of real and synthetic rows.",
     "exact_copies": "The share of synthetic rows that repeat a real train row cell by cell. Where few rows are possible, some must.",
-    "nearer_to_train": "The share of synthetic rows that lie nearer to a train row than to a held-out one: 0.5 says nothing was learnt by heart.",
+    "nearer_to_train": "The share of synthetic rows nearer to a train row than to a held-out one: 0.5 if none was learnt by heart.",
 }
 
 
@@ -220,7 +220,7 @@ def _sample(facts: Report, side: Side) -> pa.Table:
     table = facts.samples.get(side, facts.schema.arrow.empty_table())
     for column in facts.schema:
         if column.name not in table.column_names:
-            table = table.append_column(pa.field(column.name, column.type), pa.nulls(table.num_rows, column.type))
+            table = table.append_column(pa.field(column.name, column.type), pa.nulls(table.num_rows).cast(column.type))
     return table.drop_columns([WORD]) if WORD in table.column_names else table
 
 
@@ -244,9 +244,7 @@ def _plot(column: Column, train: pa.Table, synthetic: pa.Table, scores: Sequence
     if not len(real) and not len(other):
         return {**common, "note": "No value on either side."}
     alt = f"{clean(column.name)}: histogram of real rows (filled) and synthetic rows (line)"
-    note = _beyond(real, other)
-    if column.kind in ("integer", "number"):
-        note = " ".join(filter(None, (_medians(real, other), note)))
+    note = _medians(real, other) if column.kind in ("integer", "number") else ""
     return {**common, "svg": histogram(real, other, column.kind, alt, f"raysynth-{number}"), "note": note}
 
 
@@ -255,20 +253,16 @@ def _share(count: int, of: int) -> float:
 
 
 def _medians(real: NDArray[np.float64], other: NDArray[np.float64]) -> str:
-    one, two = (short(float(np.median(side))) if len(side) else "–" for side in (real, other))
+    one, two = (short(float(np.sort(side)[len(side) // 2])) if len(side) else "–" for side in (real, other))
     return f"Median {one} real, {two} synthetic."
-
-
-def _beyond(real: NDArray[np.float64], other: NDArray[np.float64]) -> str:
-    low, high = span(real, other)
-    shares = [_share(int(((side < low) | (side > high)).sum()), len(side)) for side in (real, other)]
-    return f"Beyond the axis: {shares[0]:.1%} real, {shares[1]:.1%} synthetic." if max(shares) > 0 else ""
 
 
 def _bars(column: Column, train: pa.Table, synthetic: pa.Table) -> dict[str, Any]:
     """Shares of the values that are not null, the most frequent real ones first."""
     counts = [_counts(side, column.name) for side in (train, synthetic)]
-    named = [name for name in levels([train, synthetic], column.name) if counts[1].get(name) or counts[0].get(name, 0) >= LEAST_REAL]
+    named = [
+        name for name in levels([train, synthetic], column.name) if counts[1].get(name) or counts[0].get(name, 0) >= LEAST_REAL
+    ]
     totals = [sum(count.values()) for count in counts]
     shares = {name: [_share(count.get(name, 0), total) for count, total in zip(counts, totals, strict=True)] for name in named}
     named = sorted(named, key=lambda name: (-sum(shares[name]), name))[:MOST_CLASSES]
@@ -301,7 +295,13 @@ def _maps(schema: Schema, order: Sequence[Column], train: pa.Table, synthetic: p
         for number, (title, matrix) in enumerate(told.items())
     ]
     names = [column.name for column in columns]
-    return {"drawn": drawn, "names": names, "key": colour_key(), "most": _apart(difference, names), "all": len(order) == len(columns)}
+    return {
+        "drawn": drawn,
+        "names": names,
+        "key": colour_key(),
+        "most": _apart(difference, names),
+        "all": len(order) == len(columns),
+    }
 
 
 def _apart(difference: NDArray[np.float64], names: Sequence[str]) -> list[tuple[str, str, float]]:

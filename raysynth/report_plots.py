@@ -36,7 +36,11 @@ def plotted(column: pa.ChunkedArray, kind: str) -> NDArray[np.float64]:
         return found
     if pa.types.is_date(type_):
         return found * _DAY if pa.types.is_date32(type_) else found / 1e3
-    return found / _PER_SECOND[type_.unit]
+    return found / _PER_SECOND[_unit(type_)]
+
+
+def _unit(type_: Any) -> str:
+    return type_.unit
 
 
 def histogram(real: NDArray[np.float64], synthetic: NDArray[np.float64], kind: str, alt: str, salt: str) -> Markup:
@@ -136,7 +140,7 @@ def _coded(sides: Sequence[pa.Table], side: pa.Table, column: Column) -> NDArray
         known = levels(sides[:1], column.name)[:MOST_LEVELS]
         return codes(side.column(column.name), known)
     first, found = numbers(sides[0].column(column.name)), numbers(side.column(column.name))
-    first = first[~np.isnan(first)]
+    first = np.clip(first[~np.isnan(first)], -_FAR, _FAR)
     edges = np.unique(np.quantile(first, np.linspace(0.1, 0.9, 9))) if len(first) else np.empty(0)
     return np.where(np.isnan(found), -1, np.searchsorted(edges, found, "right")).astype(np.int64)
 
