@@ -80,9 +80,7 @@ def main() -> None:
         scratch = Path(name)
         pq.write_table(rows(0, asked.real, "real"), scratch / "real.parquet")
         recipe = scratch / "evaluate.yaml"
-        recipe.write_text(
-            f"name: evaluate\nsource: {scratch}/real.parquet\nrun: {scratch}/run\nevaluate: {{target: bought}}\n"
-        )
+        recipe.write_text(f"name: evaluate\nsource: {scratch}/real.parquet\nrun: {scratch}/run\nevaluate: {{target: bought}}\n")
         start = [sys.executable, "-c", STAGE, str(recipe)]
         base = watch(start)
         for count in asked.rows:

@@ -81,7 +81,7 @@ def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
     seen: list[list[Stats | None]] = map_ordered(urls, partial(_observer, ops), workers=workers)
     for number, op in enumerate(ops):
         found = [stats[number] for stats in seen if stats[number] is not None]
-        op.settle(reduce(lambda left, right: cast("Any", left).merge(right), found) if found else None)
+        op.settle(reduce(lambda left, right: left.merge(right), found) if found else None)
 
 
 def _observer(ops: list[Op]) -> Any:
