@@ -174,7 +174,7 @@ def heat_map(matrix: NDArray[np.float64], alt: str, salt: str) -> Markup:
 
     def draw(axes: Any) -> None:
         axes.imshow(np.ma.masked_invalid(matrix), cmap=_COLOURS, vmin=-1, vmax=1, interpolation="none", aspect="equal")
-        every = 1 if count <= 20 else 5
+        every = 1 if count <= 12 else 5
         marks = [number for number in range(1, count + 1) if every == 1 or number == 1 or number % every == 0]
         axes.set_xticks([number - 1 for number in marks], [str(number) for number in marks])
         axes.set_yticks([number - 1 for number in marks], [str(number) for number in marks])
