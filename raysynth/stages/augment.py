@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial, reduce
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -80,7 +80,7 @@ def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
     """One pass over the train rows for all ops; statistics merge in the order of the parts."""
     seen: list[list[Stats | None]] = map_ordered(urls, partial(_observer, ops), workers=workers)
     for number, op in enumerate(ops):
-        found = [stats[number] for stats in seen if stats[number] is not None]
+        found: list[Any] = [stats[number] for stats in seen if stats[number] is not None]
         op.settle(reduce(lambda left, right: left.merge(right), found) if found else None)
 
 
