@@ -57,17 +57,19 @@ class Score:
 
 
 class Metric(ABC):
-    """`schema`: the columns, derived ones included. `target`: the column that a downstream model predicts, or None."""
+    """`schema`: the columns, derived ones included. `target`: the column that a downstream model predicts, or None; `told_by`: those
+    that a derived target is computed from, or that are computed from the same: with them a model has nothing left to predict."""
 
     names: ClassVar[tuple[str, ...]]
     """The scores that it gives: what gates call them."""
     sides: ClassVar[tuple[Side, ...]] = ()
     """The sides of which `observe` must see every row."""
 
-    def __init__(self, schema: Schema, *, seed: int = 0, target: str | None = None) -> None:
+    def __init__(self, schema: Schema, *, seed: int = 0, target: str | None = None, told_by: frozenset[str] = frozenset()) -> None:
         self.schema = schema
         self.seed = seed
         self.target = target
+        self.told_by = told_by
 
     def settle(self, seen: Seen) -> None:  # noqa: B027 (most metrics keep nothing)
         """Before the second pass: keep what `observe` needs of the first."""

@@ -21,6 +21,7 @@ from raysynth.cleaning import row_hash
 from raysynth.cluster.rows import map_items, map_ordered
 from raysynth.commits import commit_files
 from raysynth.draws import Draws
+from raysynth.expressions import Expression
 from raysynth.gates import judge
 from raysynth.markers import canonical
 from raysynth.metrics.base import ORIGIN, WORD, Metric, Score, Seen, Side
@@ -67,7 +68,8 @@ def run(
         schema = Schema.from_json(prepared.plan().facts["schema"])
         sides = _sides(prepared, synthetic, mixed)
         seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
-        metrics = [find("metrics", name)(schema, seed=recipe.seed, target=asked.target) for name in available("metrics")]
+        options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
+        metrics = [find("metrics", name)(schema, **options) for name in available("metrics")]
         scores = _scores(metrics, seen, sides, recipe)
         _write(folder, recipe, schema, seen, scores, stages)
     run.point("evaluation", folder)
@@ -84,9 +86,22 @@ def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: F
         "read": [folder.id.split(".")[0] for folder in (prepared, synthetic, mixed) if folder is not None],
         "seed": recipe.seed,
         "evaluate": recipe.model_dump(mode="json")["evaluate"],
+        "derive": recipe.derive,
         "metrics": available("metrics"),
         "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__},
     }
+
+
+def told_by(derive: Mapping[str, str], target: str | None) -> frozenset[str]:
+    """The columns that give a derived target away: those that it is computed from, and what is derived from any of them."""
+    if target is None or target not in derive:
+        return frozenset()
+    read = {name: Expression.parse(text, f"derive.{name}").columns for name, text in derive.items()}
+    found = set(read[target])
+    for _ in read:  # derived columns may read derived ones
+        found |= {column for name in found & set(read) for column in read[name]}
+        found |= {name for name, columns in read.items() if columns & found}
+    return frozenset(found - {target})
 
 
 def read_scores(folder: Folder) -> list[dict[str, Any]]:

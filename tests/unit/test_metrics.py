@@ -14,6 +14,7 @@ from raysynth.features import Points, Table
 from raysynth.metrics.base import WORD, Score, Seen, Side
 from raysynth.parts import available, find
 from raysynth.schema import Column, Kind, Schema
+from raysynth.stages.evaluate import told_by
 
 KINDS: dict[str, Kind] = {
     "height": "number",
@@ -165,3 +166,11 @@ def test_any_numbers_become_finite_points(values: list[float | None]) -> None:
     with np.errstate(all="ignore"):
         assert np.isfinite(Points.settle([rows], schema).of(rows)).all()
     assert Table.settle([rows], schema).of(rows).shape == (len(values), 1)
+
+
+def test_a_derived_target_is_not_told_by_what_it_is_computed_from() -> None:
+    derive = {"late": "delay > 15", "very": "late and delay > 60", "far": "distance > 500"}
+    assert told_by(derive, "late") == {"delay", "very"}
+    assert told_by(derive, "very") == {"delay", "late"}
+    assert told_by(derive, "far") == {"distance"}
+    assert told_by(derive, "delay") == told_by(derive, None) == frozenset()

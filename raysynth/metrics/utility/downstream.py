@@ -24,14 +24,14 @@ Pair = tuple[NDArray[np.float64], NDArray[Any]]
 
 
 class Downstream(Metric):
-    """`evaluate.target` names the column to predict; rows without a value of it are left out."""
+    """`evaluate.target` names the column to predict, without those that it is computed from; rows without a value of it are left out."""
 
     names = tuple(SIDE_OF)
 
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
         if self.target is None:
             return [_none(name, "evaluate.target is not set") for name in self.names]
-        task = _Task(seen, self.schema, self.target)
+        task = _Task(seen, self.schema, self.target, self.told_by)
         if why := task.why:
             return [_none(name, why) for name in self.names]
         found = {name: task.result(side) for name, side in SIDE_OF.items()}
@@ -47,7 +47,7 @@ def _none(name: str, why: str) -> Score:
 class _Task:
     """The target of all sides in one coding, and the hold-out rows that everything is judged on."""
 
-    def __init__(self, seen: Seen, schema: Any, target: str) -> None:
+    def __init__(self, seen: Seen, schema: Any, target: str, told_by: frozenset[str]) -> None:
         column = schema[target]
         self.target = target
         given: dict[Side, pa.Table] = {side: schema.arrow.empty_table() for side in SIDES if side != "mix"}
@@ -58,7 +58,7 @@ class _Task:
         self.classes = levels([self.samples["train"]], target) if is_class(column) or few else []
         self.why = self._why_not(column.kind, distinct)
         if not self.why:
-            self.table = Table.settle(list(self.samples.values()), schema, without=[target])
+            self.table = Table.settle(list(self.samples.values()), schema, without=[target, *told_by])
             self.held = self._pair("holdout")
             self.validation = self._pair("validation")
             self.why = "" if len(np.unique(self.held[1])) > 1 else f"evaluate.target '{target}' has one value in the hold-out rows"
