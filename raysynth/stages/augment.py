@@ -12,6 +12,7 @@ from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
 from raysynth.draws import Draws
+from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.ops.base import Op, Stats
 from raysynth.parts import find, options_of
@@ -21,7 +22,7 @@ from raysynth.schema import FILE, ROW, ROW_ID, Schema
 from raysynth.stages.train import hashes
 from raysynth.stores.base import store_for
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
@@ -34,7 +35,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
         ops = ops_of(recipe, schema)
         _settle(ops, urls, workers=recipe.generate.workers)
         rounds = [(number, copy) for number, op in enumerate(recipe.augment) for copy in range(op.copies)]
-        made = reduce(_joined, (op.made for op in ops), schema)
+        made = made_schema(ops, schema)
         plan = Plan(len(rounds) * len(urls), {"schema": made.to_json(), "ops": facts["ops"], "train_parts": len(urls)})
         make = partial(_make, recipe, ops, rounds, urls, schema, made)
         write_parts(folder, plan, make, stage="augment", workers=recipe.generate.workers, keep=False)
@@ -69,10 +70,18 @@ def _typed(options: dict[str, Any]) -> dict[str, Any]:
     return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
 
 
+def made_schema(ops: Iterable[Op], schema: Schema) -> Schema:
+    """The columns of all augmented rows: the prepared ones, then what the ops add. RecipeError where two add one of unlike types."""
+    return reduce(_joined, (op.made for op in ops), schema)
+
+
 def _joined(schema: Schema, made: Schema) -> Schema:
     for column in made:
         if column.name not in schema:
             schema = schema.with_column(column)
+        elif schema[column.name].type != column.type:
+            types = f"{schema[column.name].type} and {column.type}"
+            raise RecipeError(f"augment: two ops add a column '{column.name}' of unlike types, {types}. Leave one of them out")
     return schema
 
 

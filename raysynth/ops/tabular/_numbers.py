@@ -1,6 +1,7 @@
 """Numeric and temporal columns as float64 and back into their own type: integers stay whole, decimals keep their places."""
 
-from typing import Any
+from decimal import Decimal
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.schema import Column
+
+Ends: TypeAlias = tuple[int | float | Decimal, int | float | Decimal]
+"""The least and the greatest value, exact: an int of the column's own unit for whole and temporal columns."""
 
 NUMERIC = ("integer", "number", "date", "time", "datetime", "duration")
 
@@ -18,11 +22,42 @@ def is_numeric(column: Column) -> bool:
 
 def numbers(values: pa.ChunkedArray | pa.Array) -> NDArray[np.float64]:
     """(rows,) float64; NaN where null. Temporal values count in their own unit."""
-    type_ = values.type
-    if pa.types.is_temporal(type_):
-        values = values.cast(pa.int32() if type_.bit_width == 32 else pa.int64())
-    filled: Any = pc.fill_null(values.cast(pa.float64(), safe=False), pa.scalar(float("nan")))
+    filled: Any = pc.fill_null(_plain(values).cast(pa.float64(), safe=False), pa.scalar(float("nan")))
     return np.asarray(filled.to_numpy(), dtype=np.float64)
+
+
+def ends_of(values: pa.ChunkedArray | pa.Array) -> Ends | None:
+    """Of the finite values; None where there are none."""
+    plain = _plain(values)
+    if pa.types.is_floating(plain.type):
+        wide = plain.cast(pa.float64())
+        plain = pc.drop_null(pc.if_else(pc.is_finite(wide), wide, pa.scalar(None, pa.float64())))
+    found: Any = pc.min_max(plain).as_py()
+    return None if found["min"] is None else (found["min"], found["max"])
+
+
+def joined(one: Ends | None, other: Ends | None) -> Ends | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one[0], other[0]), max(one[1], other[1])
+
+
+def within(values: pa.Array, ends: Ends) -> pa.Array:
+    """Cut off at the exact ends, which float64 may have rounded outwards: integers from 2**53 on, long decimals."""
+    if pa.types.is_floating(values.type):
+        return values
+    plain: Any = _plain(values)
+    for end, beyond in zip(ends, (pc.less, pc.greater), strict=True):
+        bound = pa.scalar(end, plain.type)
+        plain = pc.if_else(beyond(plain, bound), bound, plain)
+    return plain.cast(values.type)
+
+
+def _plain(values: Any) -> Any:
+    """Temporal values as the whole numbers that they are; others as they are."""
+    if not pa.types.is_temporal(values.type):
+        return values
+    return values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
 
 
 def as_type(found: NDArray[np.float64], type_: pa.DataType) -> pa.Array:

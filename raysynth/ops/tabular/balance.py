@@ -21,8 +21,14 @@ MOST_CLASSES = 1000
 class _Counts:
     of: Mapping[str, int]
 
+    @staticmethod
+    def few(counts: Mapping[str, int]) -> "_Counts":
+        """Of too many classes the first by name, one more than may be: enough to refuse them, in whatever order they were merged."""
+        names = sorted(counts)[: MOST_CLASSES + 1] if len(counts) > MOST_CLASSES else counts
+        return _Counts({name: counts[name] for name in names})
+
     def merge(self, other: "_Counts") -> "_Counts":
-        return _Counts(Counter(self.of) + Counter(other.of))
+        return _Counts.few(Counter(self.of) + Counter(other.of))
 
 
 class Balance(Op):
@@ -44,13 +50,14 @@ class Balance(Op):
 
     def observe(self, rows: pa.Table) -> _Counts:
         counted: Any = pc.value_counts(rows.column(self.column).cast(pa.string()))
-        return _Counts({entry["values"]: entry["counts"] for entry in counted.to_pylist() if entry["values"] is not None})
+        return _Counts.few({entry["values"]: entry["counts"] for entry in counted.to_pylist() if entry["values"] is not None})
 
     def settle(self, stats: Stats | None) -> None:
         counts = dict(stats.of) if isinstance(stats, _Counts) else {}
         if not 2 <= len(counts) <= MOST_CLASSES:
+            many = f"more than {MOST_CLASSES}" if len(counts) > MOST_CLASSES else str(len(counts))
             raise DataError(
-                f"tabular.balance: '{self.column}' has {len(counts)} classes in the train rows; 2 to {MOST_CLASSES} can be balanced"
+                f"tabular.balance: '{self.column}' has {many} classes in the train rows; 2 to {MOST_CLASSES} can be balanced"
             )
         to = self.to or dict.fromkeys(counts, 1.0)
         if unseen := sorted(set(to) - set(counts)):

@@ -24,6 +24,10 @@ class Mixup(Op):
         super().__init__(schema)
         if target not in schema:
             raise RecipeError(f"target: no column '{target}'. Columns: {', '.join(schema.names)}")
+        if schema[target].derived:
+            raise RecipeError(
+                f"target: '{target}' is derived, so that it is computed anew from the mixed columns. Name a learnt column"
+            )
         if taken := [name for name in (LABEL, SHARE) if name in schema]:
             raise RecipeError(f"the rows have a column '{taken[0]}' already, which this op adds. Rename it")
         if alpha <= 0 or pool_rows < 1:
