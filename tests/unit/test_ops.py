@@ -70,10 +70,12 @@ def jittered(values: pa.Array, kind: Kind, *, rows_per_task: int) -> pa.Array:
     return op(rows, Draws.range(1, "augment", 0, len(values)))["x"].combine_chunks()
 
 
-def test_jitter_leaves_the_zeros_of_a_column_of_few_values() -> None:
-    visits = np.where(NOISE.random(COUNT) < 0.7, 0, 1 + NOISE.geometric(0.2, COUNT))
+def test_jitter_leaves_the_states_of_a_column_of_few_values_and_moves_its_rare_ones() -> None:
+    visits = np.where(NOISE.random(COUNT) < 0.7, 0, NOISE.integers(1, 16, COUNT))  # each of 1 to 15 is 2 % of the rows
+    grades = NOISE.integers(1, 6, COUNT)
     made = jittered(pa.array(visits), "integer", rows_per_task=700).to_numpy()
-    assert (made[visits == 0] == 0).all() and (made[visits > 12] != visits[visits > 12]).mean() > 0.5
+    assert (made[visits == 0] == 0).all() and (made[visits > 0] != visits[visits > 0]).mean() > 0.5
+    assert jittered(pa.array(grades), "integer", rows_per_task=700).to_numpy().tolist() == grades.tolist()
 
 
 @pytest.mark.parametrize(
