@@ -18,16 +18,14 @@ class Mixup(Op):
     """A number becomes lam × the row's + (1 - lam) × the partner's, with lam drawn from Beta(alpha, alpha); where one of them is
     missing it is the other's. A class, a text or an id is that of the nearer of the two. The row keeps its own label, `target`; the
     partner's stands in `label_b` and the row's share in `lam`: train on lam × loss(target) + (1 - lam) × loss(label_b).
+    A derived `target` is computed anew by the stage, as every derived column: it is then the label of the mixed row, which need be
+    neither of the two, and that loss does not apply.
     `pool_rows`: the partners come from the rows of lowest hashed id."""
 
     def __init__(self, schema: Schema, *, target: str, alpha: float = 0.2, pool_rows: int = 10_000) -> None:
         super().__init__(schema)
         if target not in schema:
             raise RecipeError(f"target: no column '{target}'. Columns: {', '.join(schema.names)}")
-        if schema[target].derived:
-            raise RecipeError(
-                f"target: '{target}' is derived, so that it is computed anew from the mixed columns. Name a learnt column"
-            )
         if taken := [name for name in (LABEL, SHARE) if name in schema]:
             raise RecipeError(f"the rows have a column '{taken[0]}' already, which this op adds. Rename it")
         if alpha <= 0 or pool_rows < 1:
