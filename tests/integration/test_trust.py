@@ -185,4 +185,4 @@ def test_a_failed_gate_leaves_the_older_publication_and_force_is_recorded(bench:
     published = publish.run(bench.recipe, run, bench.prepared, synthetic, None, evaluation, force=True)
     assert published["forced"] is True and not all(gate["holds"] for gate in published["gates"])
     assert json.loads((bench.folder / "published" / "published.json").read_bytes())["forced"] is True
-    assert "forced" in (bench.folder / "published" / "README.md").read_text().lower()
+    assert "Published by force" in (bench.folder / "published" / "README.md").read_text()
