@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
-DEADLINE_SECONDS = 240
+DEADLINE_SECONDS = 600  # two tests share two cores, and a busy machine is no failure
 
 
 class Driver:

@@ -28,7 +28,7 @@ generate: {rows: 2500, rows_per_part: 500, workers: 1}
 def run(recipe: Path, url: str, environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "raysynth", "run", str(recipe), "--set", f"run={url}"]
     clean = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(command, env=clean | environment, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     assert s3_servers.SECRET not in done.stderr + done.stdout
 
