@@ -65,6 +65,12 @@ def options_of(cls: type[Any]) -> dict[str, inspect.Parameter]:
     return {name: item for name, item in parameters.items() if item.kind is item.KEYWORD_ONLY and name != "seed"}
 
 
+def whole_options(shelf: str, use: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """`{use, **options}` with every default: one that changes in the code is then another part."""
+    known = options_of(find(shelf, use))
+    return {"use": use, **{name: item.default for name, item in known.items() if item.default is not item.empty}, **options}
+
+
 def check_options(cls: type[Any], options: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The options as the constructor's annotations type them (a YAML list becomes a tuple where one is asked for).
 

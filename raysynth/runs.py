@@ -52,6 +52,11 @@ def part_rows(plan: Plan, part: int) -> range:
     return range(part * rows_per_part, min((part + 1) * rows_per_part, rows))
 
 
+def read_rows(url: str) -> pa.Table:
+    """One part, whole."""
+    return pq.read_table(pa.BufferReader(store_for(url).read(url)))
+
+
 @dataclass(frozen=True)
 class Folder:
     """RUN/<name>/<id>: data, and below _raysynth/ what says which of it counts. Nothing stored in it names its URL."""

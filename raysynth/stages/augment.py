@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
@@ -15,12 +14,11 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.ops.base import Op, Stats
-from raysynth.parts import find, options_of
+from raysynth.parts import find, whole_options
 from raysynth.recipe import Recipe
-from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, ROW, ROW_ID, Schema
 from raysynth.stages.train import hashes
-from raysynth.stores.base import store_for
 
 ROWS_VERSION = 2
 
@@ -52,13 +50,9 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
         "rows_version": ROWS_VERSION,
         "prepared": prepared.id.split(".")[0],
         "seed": recipe.seed,
-        "ops": [{"use": op.use, "copies": op.copies, **_defaults(op.use), **op.options} for op in recipe.augment],
+        "ops": [{"copies": op.copies, **whole_options("ops", op.use, op.options)} for op in recipe.augment],
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "pyarrow": pa.__version__},
     }
-
-
-def _defaults(use: str) -> dict[str, Any]:
-    return {name: item.default for name, item in options_of(find("ops", use)).items() if item.default is not item.empty}
 
 
 def ops_of(recipe: Recipe, schema: Schema) -> list[Op]:
@@ -95,14 +89,10 @@ def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
 
 def _observer(ops: list[Op]) -> Any:
     def observe(url: str) -> list[Stats | None]:
-        rows = _read(url)
+        rows = read_rows(url)
         return [op.observe(rows) for op in ops]
 
     return observe
-
-
-def _read(url: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(store_for(url).read(url)))
 
 
 def _make(recipe: Recipe, ops: list[Op], rounds: list[tuple[int, int]], urls: list[str], schema: Schema, made: Schema) -> FilesOf:
@@ -111,7 +101,7 @@ def _make(recipe: Recipe, ops: list[Op], rounds: list[tuple[int, int]], urls: li
 
     def files_of(part: int) -> Iterable[Table]:
         number, copy = rounds[part // len(urls)]
-        rows = _read(urls[part % len(urls)])
+        rows = read_rows(urls[part % len(urls)])
         draws = Draws.of(recipe.seed, f"augment-{number}-{copy}", hashes(rows, recipe.seed))
         augmented = augmented_rows(ops[number], rows, draws, schema, made, derive, mark=f"#augment-{number}-{copy}")
         yield "", augmented if augmented.num_rows else None, {}

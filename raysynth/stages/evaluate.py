@@ -14,7 +14,6 @@ from urllib.parse import unquote
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysynth.cleaning import row_hash
@@ -29,10 +28,10 @@ from raysynth.parts import available, find
 from raysynth.progress import Progress, say
 from raysynth.recipe import Evaluate, Recipe
 from raysynth.report import Report, page
-from raysynth.runs import Folder, Run, folder_id
+from raysynth.runs import Folder, Run, folder_id, read_rows
 from raysynth.schema import Schema
 from raysynth.stages.train import hashes
-from raysynth.stores.base import join, store_for
+from raysynth.stores.base import join
 
 ROWS_VERSION = 1
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
@@ -127,8 +126,7 @@ def _pieces(side: Side, folder: Folder, sub: str) -> list[Piece]:
 
 def _rows_of(piece: Piece, schema: Schema, seed: int) -> pa.Table:
     """The schema's columns (and `_origin` of the mix), with WORD."""
-    data = store_for(piece.url).read(piece.url)
-    rows = pq.read_table(pa.BufferReader(data))
+    rows = read_rows(piece.url)
     if piece.side in REAL:
         words = hashes(rows, seed)
     else:

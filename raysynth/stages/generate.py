@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
@@ -19,9 +18,8 @@ from raysynth.generators.base import Remote
 from raysynth.models import load_model
 from raysynth.progress import say
 from raysynth.recipe import Recipe
-from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, rows_plan
+from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, read_rows, rows_plan
 from raysynth.sampler import Sampler
-from raysynth.stores.base import store_for
 
 ROWS_VERSION = 1
 LEAST_ACCEPTANCE = 0.005
@@ -122,7 +120,7 @@ def _check_violations(recipe: Recipe, sampler: Sampler, prepared: Folder) -> Non
 
 def _counter(rules: dict[str, Expression]) -> Callable[[str], dict[str, int]]:
     def count(url: str) -> dict[str, int]:
-        rows = pq.read_table(pa.BufferReader(store_for(url).read(url)))
+        rows = read_rows(url)
         return {"rows": rows.num_rows, **{text: int((~rule.holds(rows)).sum()) for text, rule in rules.items()}}
 
     return count

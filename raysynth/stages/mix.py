@@ -39,7 +39,7 @@ from raysynth.mixing import (
 )
 from raysynth.progress import say
 from raysynth.recipe import Mix, Recipe
-from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import ROW_ID, Column, Schema
 from raysynth.stores.base import join, store_for
 
@@ -228,7 +228,7 @@ def _make(job: Job, inputs: list[Input]) -> FilesOf:
 
     def files_of(part: int) -> Iterable[Table]:
         one = inputs[part]
-        rows = pq.read_table(pa.BufferReader(store_for(one.url).read(one.url)))
+        rows = read_rows(one.url)
         if job.chooses(one):
             codes, values = strata(rows, job.mix.stratify_by)
             rows = rows.filter(pa.array(is_taken(job.words(one, rows), one.first, codes, values, job.selection[one.kind])))

@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from raysynth.cluster.fit import Job, batch_of, checkpoints, fit, table_of, unpack_facts
@@ -22,12 +21,12 @@ from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Facts
 from raysynth.models import codec_of, generator_of, model_files
-from raysynth.parts import find, options_of
+from raysynth.parts import whole_options
 from raysynth.progress import Progress
 from raysynth.recipe import Recipe
-from raysynth.runs import Folder, Plan, Run, folder_id
+from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, ROW, Schema
-from raysynth.stores.base import join, store_for
+from raysynth.stores.base import join
 from raysynth.training import batch_rows_of
 
 ROWS_VERSION = 1
@@ -88,12 +87,10 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
 def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
     codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else ("tabular", {})
-    return {"codec": _whole("codecs", *codec), "generator": _whole("generators", recipe.generator.use, recipe.generator.options)}
-
-
-def _whole(shelf: str, use: str, options: dict[str, Any]) -> dict[str, Any]:
-    known = options_of(find(shelf, use))
-    return {"use": use, **{name: item.default for name, item in known.items() if item.default is not item.empty}, **options}
+    return {
+        "codec": whole_options("codecs", *codec),
+        "generator": whole_options("generators", recipe.generator.use, recipe.generator.options),
+    }
 
 
 def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -> None:
@@ -153,7 +150,7 @@ def _fit(recipe: Recipe, generator: Fitted, urls: tuple[str, ...]) -> Facts:
 
 def _fitter(generator: Fitted, urls: tuple[str, ...]) -> Any:
     def fit_task(task: str) -> Stats:
-        return generator.fit(task, (batch_of(_read(url)) for url in urls))
+        return generator.fit(task, (batch_of(read_rows(url)) for url in urls))
 
     return fit_task
 
@@ -190,13 +187,9 @@ def _settled(recipe: Recipe, schema: Schema, rows: _Rows) -> Codec:
 
 def _observer(codec: Codec) -> Any:
     def observe(url: str) -> Stats:
-        return codec.observe(_read(url))
+        return codec.observe(read_rows(url))
 
     return observe
-
-
-def _read(url: str) -> pa.Table:
-    return pq.read_table(pa.BufferReader(store_for(url).read(url)))
 
 
 def _encoded(recipe: Recipe, run: Run, rows: _Rows, codec: Codec, facts: Facts) -> dict[str, Any]:
@@ -229,7 +222,7 @@ def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> list[pa.Tabl
     """One prepared part → its encoded rows with their hash, one table per bucket of hashes."""
     if url is None:
         return [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
-    rows = _read(url)
+    rows = read_rows(url)
     words = hashes(rows, seed)
     table = table_of(codec.encode(rows)).append_column("_word", pa.array(words))
     bucket = (words >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)

@@ -157,7 +157,9 @@ def rescaled(rows: pa.Table) -> pa.Table:
 
 
 @pytest.mark.parametrize(
-    ("spoil", "columns"), [(constant, {"mood"}), (swapped, {"height", "weight"}), (rescaled, {"steps"})], ids=lambda x: str(x)[:20]
+    ("spoil", "columns"),
+    [(constant, {"mood"}), (swapped, {"height", "weight"}), (rescaled, {"steps"})],
+    ids=["constant", "swapped", "rescaled"],
 )
 def test_a_spoilt_column_lowers_the_score_that_should_see_it_and_is_named(
     bench: Bench, spoil: Callable[[pa.Table], pa.Table], columns: set[str]
