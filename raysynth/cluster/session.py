@@ -7,18 +7,23 @@ import socket
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import Any
 
 from raysynth.errors import RaysynthError
 
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
-    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR",
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
     "ARROW_USER_SIMD_LEVEL": "AVX2",
 }
-"""AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6)."""
+"""AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6).
+numpy's own switch is NUMPY_FEATURES, since its words depend on the version and on the CPU."""
+
+NUMPY_FEATURES = "NPY_DISABLE_CPU_FEATURES"
+_WIDE = "X86_V4 AVX512_ICL AVX512_SPR"
+_WIDE_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECT_SECONDS = 5.0
@@ -28,8 +33,7 @@ S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPON
 
 def pin_cpu() -> None:
     """To be called before torch, numpy or Arrow are first imported: they read these once."""
-    _only_known_features()
-    for name, value in {**AVX2, **ONE_THREAD, **QUIET, **S3_CHECKSUMS}.items():
+    for name, value in {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **S3_CHECKSUMS}.items():
         os.environ.setdefault(name, value)
 
 
@@ -109,7 +113,7 @@ def _check_answers(address: str) -> None:
 def runtime_env(local: bool) -> dict[str, Any]:
     """What Ray's workers start with: the driver's pins, and on this machine the driver's interpreter. Ray hands the interpreter's path to
     a shell as it is (ray 2.60, runtime_env/context.py): one with a space in it must come quoted, or no worker ever starts."""
-    pinned = {name: os.environ[name] for name in (*AVX2, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
+    pinned = {name: os.environ[name] for name in (*AVX2, NUMPY_FEATURES, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
     quoted = shlex.quote(sys.executable)
     return {"env_vars": pinned, **({"py_executable": quoted} if local and quoted != sys.executable else {})}
 
@@ -124,12 +128,14 @@ def _quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _only_known_features() -> None:
-    """numpy warns of features that this CPU lacks: nothing is to be disabled where there is no AVX-512."""
+def _numpy_features() -> dict[str, str]:
+    """What numpy must not use. It warns of features that this CPU or this version does not know, and then keeps using the others."""
     try:
         with open("/proc/cpuinfo") as lines:  # noqa: PTH123 (no Path yet: this runs before everything else)
             wide = "avx512f" in lines.read()
     except OSError:
         wide = False
     if not wide:
-        AVX2.pop("NPY_DISABLE_CPU_FEATURES", None)
+        return {}
+    major, minor = (int(number) for number in version("numpy").split(".")[:2])
+    return {NUMPY_FEATURES: _WIDE if (major, minor) >= (2, 4) else _WIDE_BEFORE_2_4}

@@ -129,11 +129,12 @@ def read_csv(
     try:
         for batch in _open(cast("IO[bytes]", tail), dialect, skip, block_bytes):
             first = 2 if dialect.header else 1  # Arrow counts from one, and the header too
-            ragged_rows = np.array([int(row.number or 0) - first for row in ragged], dtype=np.int64)
+            seen = ragged[:]  # Arrow reads ahead on a thread of its own: more may be skipped while this batch is looked at
+            ragged_rows = np.array([int(row.number or 0) - first for row in seen], dtype=np.int64)
             rows = _rows_between(ragged_rows, good, good + batch.num_rows)
             good += batch.num_rows
-            bad = [_ragged(row, path, at) for row, at in zip(ragged[reported:], ragged_rows[reported:].tolist(), strict=True)]
-            reported = len(ragged)
+            bad = [_ragged(row, path, at) for row, at in zip(seen[reported:], ragged_rows[reported:].tolist(), strict=True)]
+            reported = len(seen)
             table, undecodable = _decode(with_row_ids(pa.Table.from_batches([batch]), path, rows), path)
             last = batch.slice(batch.num_rows - 1).to_pylist() or last
             yield table, bad + undecodable
