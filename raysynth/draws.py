@@ -73,7 +73,7 @@ class Draws:
 
     def words(self, name: str, *shape: int) -> Words:
         """Uniform 64-bit words, shape (rows, *shape)."""
-        start = mix(self._row_words + word(self.seed, self.purpose, name))
+        start = mix(self._row_words + self._key(name))
         if not shape:
             return start
         counter = np.arange(1, int(np.prod(shape)) + 1, dtype=np.uint64) * _GOLDEN
@@ -89,6 +89,27 @@ class Draws:
 
         return ndtri(self.uniform(name, *shape))
 
+    def _key(self, name: str) -> np.uint64 | Words:
+        return word(self.seed, self.purpose, name)
+
     @cached_property
     def _row_words(self) -> Words:
         return mix(mix(self.rows + _GOLDEN) + mix(self.attempts * _MIX_1 + _GOLDEN))
+
+
+@dataclass(frozen=True)
+class SeededDraws(Draws):
+    """Rows of several seeds in one batch, each with the random numbers that it has in `Draws` of its own seed. `seeds`: those there
+    are (`seed` is not looked at); `which`: (rows,) the position of each row's."""
+
+    seeds: tuple[int, ...]
+    which: NDArray[np.int64]
+
+    def take(self, index: NDArray[np.integer]) -> "SeededDraws":
+        return SeededDraws(self.seed, self.purpose, self.rows[index], self.attempts[index], self.seeds, self.which[index])
+
+    def attempt(self, n: int) -> "SeededDraws":
+        return SeededDraws(self.seed, self.purpose, self.rows, np.full(len(self.rows), n, dtype=np.uint64), self.seeds, self.which)
+
+    def _key(self, name: str) -> Words:
+        return np.array([word(seed, self.purpose, name) for seed in self.seeds], dtype=np.uint64)[self.which]

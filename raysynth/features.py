@@ -17,7 +17,7 @@ from raysynth.schema import Column, Schema
 CATEGORIES = 254  # scikit-learn's boosting takes 255 of a column; the rarer ones share the last code
 _CLASSES = ("category", "boolean")
 _LEFT_OUT = ("id", "text", "json")
-_BOUND = 1e150  # what lies beyond counts as this much: squares and sums stay finite
+BOUND = 1e150  # what lies beyond counts as this much: squares and sums stay finite
 _FAR = 6.0  # spreads from the median; from there on distances grow by their logarithm, or one outlier would decide what is near
 
 
@@ -133,7 +133,7 @@ class Points:
             block[np.arange(len(found)), np.where(found < 0, len(known) + 1, found)] = np.sqrt(0.5)
             return block
         middle, spread = self.scales[column.name]
-        found = np.clip(numbers(values), -_BOUND, _BOUND)
+        found = np.clip(numbers(values), -BOUND, BOUND)
         scaled = (np.where(np.isnan(found), middle, found) - middle) / spread
         beyond = np.maximum(np.abs(scaled) - _FAR, 0)
         scaled = np.sign(scaled) * (np.minimum(np.abs(scaled), _FAR) + np.log1p(beyond))
@@ -143,9 +143,9 @@ class Points:
 def _scale(columns: Sequence[Any]) -> tuple[float, float]:
     """Median, and a spread: that of the middle half where it has one (as of a normal law), else the standard deviation, else 1."""
     found = np.concatenate([np.empty(0), *(numbers(column) for column in columns)])
-    found = np.clip(found[~np.isnan(found)], -_BOUND, _BOUND)
+    found = np.clip(found[~np.isnan(found)], -BOUND, BOUND)
     if not len(found):
         return 0.0, 1.0
     low, middle, high = np.quantile(found, [0.25, 0.5, 0.75])
     spread = float((high - low) / 1.349) or float(found.std()) or 1.0
-    return float(middle), max(spread, 1 / _BOUND)
+    return float(middle), max(spread, 1 / BOUND)

@@ -39,7 +39,7 @@ def model_files(codec: Codec, generator: Generator, facts: Facts) -> dict[str, b
         name = f"{role}-{digest(data)[:12]}.safetensors"
         files[name] = data
         described[role] = {"file": name, "sha256": digest(data), "state": state}
-    described["kernel_rows"] = generator.kernel_rows
+    described["kernel_rows"], described["chunk_rows"] = generator.kernel_rows, generator.chunk_rows
     files["model.json"] = json.dumps(described, sort_keys=True, indent=1).encode()
     return files
 
@@ -61,7 +61,7 @@ def load_model(folder: Folder) -> Model:
             f"{folder.url}: its weights are not those of this version's '{facts['parts']['generator']['use']}'. "
             "Sample with the version that trained it, or train again into another run"
         ) from error
-    generator.kernel_rows = facts["kernel_rows"]
+    generator.kernel_rows, generator.chunk_rows = facts["kernel_rows"], facts["chunk_rows"]
     return Model(schema, facts["derive"], codec, generator, digest(data), facts)
 
 

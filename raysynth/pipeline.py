@@ -11,6 +11,7 @@ from raysynth.cluster.session import is_embedded, one_session
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
 from raysynth.markers import canonical
+from raysynth.orders import rows_per_part
 from raysynth.parts import find, nearest
 from raysynth.progress import say
 from raysynth.recipe import Recipe
@@ -75,7 +76,7 @@ def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
         made.evaluation = _timed(lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made)))
     if last == "evaluate":
         return
-    publish.run(recipe, run, prepared, synthetic, made.mixed, made.evaluation, force=force)
+    publish.run(recipe, run, prepared, model, synthetic, made.mixed, made.evaluation, force=force)
     made.published = True
 
 
@@ -165,7 +166,7 @@ def planned(recipe: Recipe) -> dict[str, Any]:
     files = prepare.check_source(recipe)
     columns, row_bytes, seen = _seen(recipe, files)
     rows = recipe.generate.rows
-    size = recipe.generate.rows_per_part or generate.rows_per_part(columns)
+    size = recipe.generate.rows_per_part or rows_per_part(columns)
     return {
         "prepare": {"files": len(files), "bytes": sum(file.size_bytes for file in files)},
         "generate": {

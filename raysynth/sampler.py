@@ -1,18 +1,19 @@
 """A finished model → rows by number: row i is a pure function of (model, rules, seed, i, where), whoever asks and for how many.
 
-Every kernel call has the model's fixed number of rows. A row that `where`, an exact condition or a rule turns down is drawn again
+Every kernel call is padded to a multiple of the model's step. A row that `where`, an exact condition or a rule turns down is drawn again
 in its own slot with its next attempt; when a few rows are left, one call tries many attempts of each and the lowest that holds wins.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.draws import Draws
+from raysynth.draws import Draws, SeededDraws
 from raysynth.errors import RuleError
 from raysynth.expressions import Expression
 from raysynth.models import Model
@@ -53,19 +54,30 @@ class Sampler:
 
     def rows(self, numbers: Numbers) -> pa.Table:
         """The rows of these numbers, in this order. RuleError when a row finds no valid attempt."""
+        return self.pieces([(self.seed, numbers)])
+
+    def pieces(self, pieces: Sequence[tuple[int, Numbers]], *, between: Callable[[], None] | None = None) -> pa.Table:
+        """The rows of several (seed, numbers), one piece after the other: they share kernel calls, and are what each would be alone.
+        `between` is called before every kernel call; what it raises ends the work."""
+        numbers = np.concatenate([numbers for _, numbers in pieces])
+        draws = _draws(pieces, numbers)
         position = np.arange(len(numbers))
         attempt = np.zeros(len(numbers), dtype=np.uint64)
         found: list[pa.Table] = [self.model.schema.arrow.empty_table()]
         order: list[NDArray[np.int64]] = []
+        width = self.model.generator.step_rows  # rows of a call that tries again: few first, since mostly one more try is enough
         while len(position):
+            if between is not None:
+                between()
             taken = position[: self.model.generator.kernel_rows]
-            table, slot, attempts = self._try(numbers[taken], attempt[taken])
+            table, slot, attempts = self._try(draws.take(taken), attempt[taken], width)
             found.append(table)
             order.append(taken[slot])
             attempt[taken] += np.uint64(attempts)
             missed = np.setdiff1d(taken, taken[slot], assume_unique=True)
             self._check_attempts(numbers, attempt, missed)
             position = np.concatenate([position[len(taken) :], missed])
+            width = min(2 * width, self.model.generator.kernel_rows)
         rows = pa.concat_tables(found)
         return rows.take(np.argsort(np.concatenate(order))) if order else rows
 
@@ -82,14 +94,13 @@ class Sampler:
             self._count(failed, every)
         return held / rows
 
-    def _try(self, numbers: Numbers, attempt: Numbers) -> tuple[pa.Table, NDArray[np.int64], int]:
+    def _try(self, draws: Draws, attempt: Numbers, width: int) -> tuple[pa.Table, NDArray[np.int64], int]:
         """One kernel call → the rows that hold, the slots they belong to, and how many attempts of each slot were tried."""
-        attempts = max(1, self.model.generator.kernel_rows // len(numbers)) if attempt.any() else 1  # the first try mostly holds
-        rows = np.repeat(numbers, attempts)
-        tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(numbers))
-        drawn, failed = self._draw(Draws(self.seed, "generate", rows, tries))
+        attempts = max(1, width // len(draws)) if attempt.any() else 1  # the first try mostly holds
+        tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(draws))
+        drawn, failed = self._draw(replace(draws.take(np.repeat(np.arange(len(draws)), attempts)), attempts=tries))
         within = tries < self.max_attempts  # a call may try more: they never count, so that no batching saves a row
-        holds = self._holds(failed, within).reshape(len(numbers), attempts)
+        holds = self._holds(failed, within).reshape(len(draws), attempts)
         before = np.cumsum(holds, axis=1) - holds  # attempts after the first that holds belong to no row
         self._count(failed, within & (before == 0).ravel())
         slot = np.flatnonzero(holds.any(axis=1))
@@ -98,8 +109,8 @@ class Sampler:
 
     def _draw(self, draws: Draws) -> tuple[pa.Table, Failed]:
         """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check."""
-        kernel_rows = self.model.generator.kernel_rows
-        padded = draws.take(np.arange(kernel_rows) % len(draws))
+        step = self.model.generator.step_rows
+        padded = draws.take(np.arange(-(-len(draws) // step) * step) % len(draws))
         batch = self.model.generator.sample(padded, self.given)
         table = self.model.codec.decode(batch, padded).slice(0, len(draws))
         for name, expression in self.derive.items():
@@ -132,3 +143,11 @@ class Sampler:
             f"row {numbers[spent[0]]}: no valid row in {self.max_attempts} attempts; most were turned down by {worst} "
             f"({dict(self.rejects)}). Loosen it, or raise generate.max_attempts"
         )
+
+
+def _draws(pieces: Sequence[tuple[int, Numbers]], numbers: Numbers) -> Draws:
+    seeds = [seed for seed, _ in pieces]
+    if len(set(seeds)) == 1:
+        return Draws.of(seeds[0], "generate", numbers)
+    which = np.repeat(np.arange(len(seeds)), [len(numbers) for _, numbers in pieces])
+    return SeededDraws(0, "generate", numbers, np.zeros(len(numbers), dtype=np.uint64), tuple(seeds), which)

@@ -24,6 +24,7 @@ CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 r
 MAX_SHARED_KEYS = 1 << 20
 CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
 MAX_READ_WEIGHTS = 1 << 26  # 256 MiB: they grow with the square of the columns, and training holds some eight of them
+MOST_BOUNDS = 256  # conditions whose bound is kept: a server may be asked for any number of them
 MOST_DRAWS = 32  # rows drawn for one accepted, about: where the orders disagree so much, more of the weight is clipped instead
 Masks = Mapping[int, NDArray[np.bool_]]
 
@@ -35,6 +36,7 @@ class Autoregressive(Trained):
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     kernel_rows = 16_384
+    chunk_rows = CHUNK_ROWS
 
     def __init__(
         self, layout: Fields, *, hidden: int = 96, embedding: int = 16, dropout: float = 0.3, orders: int = 2, waves: int = 8
@@ -168,6 +170,8 @@ class Autoregressive(Trained):
             above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
             over = above[:-1] - weights * np.arange(len(weights), 0, -1)
             exact, cheap = weights[np.argmax(over <= CLIPPED * above[0])], MOST_DRAWS * above[0] / len(weights)
+            if len(self._bound_of) >= MOST_BOUNDS:
+                del self._bound_of[next(iter(self._bound_of))]
             self._bound_of[key] = float(min(exact, cheap))
         return self._bound_of[key]
 

@@ -20,12 +20,19 @@ class Generator(ABC):
 
     accepts: ClassVar[tuple[type[Layout], ...]]
     kernel_rows: int = 4096
-    """Rows of one padded kernel call: sample is only ever called with exactly so many draws, so that its bytes never depend on
-    how many rows were asked for. Written into model.json."""
+    """The most rows of one kernel call. Written into model.json, as `chunk_rows` is."""
+    chunk_rows: int | None = None
+    """Sample is only ever called with a multiple of so many draws (None: with kernel_rows draws), so that its bytes never depend on how
+    many rows were asked for: a generator that names fewer evaluates them in chunks of one fixed shape."""
+
+    @property
+    def step_rows(self) -> int:
+        """What the rows of every call are padded to a multiple of."""
+        return self.chunk_rows or self.kernel_rows
 
     @abstractmethod
     def sample(self, draws: Draws, given: Given | None) -> Batch:
-        """`kernel_rows` rows, each a pure function of its own draws and of `given`."""
+        """As many rows as draws, each a pure function of its own draws and of `given`."""
 
     @abstractmethod
     def state(self) -> tuple[Arrays, Facts]:

@@ -1,4 +1,5 @@
-"""Committed real, synthetic and mixed rows → RUN/evaluation/<id>/{scores.json, report.html}: every score beside its ceiling.
+"""Committed real, synthetic and mixed rows → RUN/evaluation/<id>/{scores.json, histograms.json, report.html}: every score beside its
+ceiling, and the distributions of the real columns.
 
 Two passes over the parts on Ray. The first keeps of each side the rows of lowest hashed id, and the hashes of the real rows; the second
 shows every row to the metrics that must see them all. Memory is that of the samples and of 8 bytes for each real row, whatever the
@@ -22,6 +23,7 @@ from raysynth.commits import commit_files
 from raysynth.draws import Draws
 from raysynth.expressions import Expression
 from raysynth.gates import judge
+from raysynth.histograms import histograms
 from raysynth.markers import canonical
 from raysynth.metrics.base import ORIGIN, WORD, Metric, Score, Seen, Side
 from raysynth.parts import available, find
@@ -33,7 +35,7 @@ from raysynth.schema import Schema
 from raysynth.stages.train import hashes
 from raysynth.stores.base import join
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
 _HASHED: tuple[Side, ...] = ("train", "holdout")
 _SLACK = 6.0  # standard deviations: how far above its expectation the threshold of a sample lies
@@ -259,6 +261,8 @@ def _write(folder: Folder, recipe: Recipe, schema: Schema, seen: Seen, scores: l
     told = [asdict(score) for score in scores]
     facts = {"version": 1, "target": asked.target, "rows": dict(seen.rows), "sample_rows": asked.sample_rows, "scores": told}
     folder.store.put(join(folder.url, "scores.json"), canonical(facts))
+    real = canonical(histograms(seen.samples["train"], schema))
+    folder.store.put(join(folder.url, "histograms.json"), real)
     gates = judge(asked.gates, told)
     shown: dict[Side, pa.Table] = {side: seen.samples[side] for side in ("train", "holdout", "synthetic")}
     report = Report(
@@ -273,5 +277,5 @@ def _write(folder: Folder, recipe: Recipe, schema: Schema, seen: Seen, scores: l
         warnings=[f"{score.name}: {score.why}" for score in scores if score.value is None],
     )
     folder.store.put(join(folder.url, "report.html"), page(report).encode())
-    commit_files(folder, ["scores.json", "report.html"])
+    commit_files(folder, ["scores.json", "histograms.json", "report.html"])
     say(stage="evaluate", gates=len(gates), hold=sum(gate.holds for gate in gates))

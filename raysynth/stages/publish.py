@@ -20,6 +20,7 @@ def run(
     recipe: Recipe,
     run: Run,
     prepared: Folder,
+    model: Folder | None,
     synthetic: Folder,
     mixed: Folder | None,
     evaluation: Folder | None,
@@ -27,7 +28,7 @@ def run(
     force: bool = False,
 ) -> dict[str, Any]:
     """GateError if a gate fails (`force` publishes all the same, and says so), CorruptRunError if a listed part is missing or has
-    another size; published.json then stays as it was."""
+    another size; published.json then stays as it was. `model`: what made the synthetic rows, where they come from one: it is served."""
     scores = read_scores(evaluation) if evaluation is not None else []
     gates = judge(recipe.evaluate.gates if recipe.evaluate is not None else (), scores)
     failed = [gate for gate in gates if not gate.holds]
@@ -36,11 +37,17 @@ def run(
     folders = [folder for folder in (synthetic, mixed) if folder is not None]
     for folder in folders:
         _check_whole(folder)
-    facts = {"gates": [asdict(gate) for gate in gates], "forced": bool(failed), "evaluation": evaluation.id if evaluation else None}
+    facts = {
+        "name": recipe.name,
+        "model": model.id if model else None,
+        "evaluation": evaluation.id if evaluation else None,
+        "gates": [asdict(gate) for gate in gates],
+        "forced": bool(failed),
+    }
     published = run.published()
     if published is None or _changed(published, folders, facts):
         published = run.publish(folders, facts)
-        text = card(_card(recipe, prepared, run.current("model"), folders, published, scores, gates))
+        text = card(_card(recipe, prepared, model, folders, published, scores, gates))
         run.store.replace(join(run.url, "README.md"), text.encode())
         say(stage="publish", folders=[folder.path for folder in folders], forced=facts["forced"])
     return published

@@ -76,7 +76,7 @@ def test_any_ranges_of_tasks_in_any_order_give_the_same_parts(golden: tuple[Path
     assert first.model is not None and first.synthetic is not None
     recipe = load_recipe(folder / "golden.yaml")
     plan = rows_plan(250_003, 10_000)
-    facts = generate.generate_facts(recipe, first.model)
+    facts = generate.order_of(recipe, first.model).facts()
     shuffled = Run(str(tmp_path / "run")).folder("synthetic", first.synthetic.id)
     files_of = generate.make_files(recipe, shuffled, first.model, plan, facts["fingerprint"])
     ranges = [

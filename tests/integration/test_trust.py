@@ -178,13 +178,13 @@ def test_a_failed_gate_leaves_the_older_publication_and_force_is_recorded(bench:
         synthetic = bench.passed_off(table, f"published-{name}")
         folders[name] = synthetic, evaluate.run(bench.recipe, run, bench.prepared, synthetic, None, [])
     synthetic, evaluation = folders["good"]
-    publish.run(bench.recipe, run, bench.prepared, synthetic, None, evaluation)
+    publish.run(bench.recipe, run, bench.prepared, None, synthetic, None, evaluation)
     before = (bench.folder / "published" / "published.json").read_bytes()
     synthetic, evaluation = folders["bad"]
     with pytest.raises(GateError, match=r"evaluate\.gates: 'exact_copies <= holdout\.exact_copies \+ 0\.001' \(exact_copies = 1"):
-        publish.run(bench.recipe, run, bench.prepared, synthetic, None, evaluation)
+        publish.run(bench.recipe, run, bench.prepared, None, synthetic, None, evaluation)
     assert (bench.folder / "published" / "published.json").read_bytes() == before
-    published = publish.run(bench.recipe, run, bench.prepared, synthetic, None, evaluation, force=True)
+    published = publish.run(bench.recipe, run, bench.prepared, None, synthetic, None, evaluation, force=True)
     assert published["forced"] is True and not all(gate["holds"] for gate in published["gates"])
     assert json.loads((bench.folder / "published" / "published.json").read_bytes())["forced"] is True
     assert "Published by force" in (bench.folder / "published" / "README.md").read_text()

@@ -82,7 +82,7 @@ def model() -> Model:
     assert isinstance(generator, Autoregressive)
     batch = codec.encode(rows)
     fit(generator, batch, batch.take(slice(0, 500)), seed=SEED, max_epochs=8, batch_rows=250, learning_rate=5e-3)
-    generator.kernel_rows = 512
+    generator.kernel_rows = 1024  # two chunks: calls of one and of two must give the same rows
     return Model(schema, {"dear": "price > 20"}, codec, generator, "", {})
 
 
@@ -224,3 +224,27 @@ def test_acceptance_is_the_share_of_first_attempts_that_hold(model: Model) -> No
     free = Sampler(model, seed=SEED).range(0, 3000)
     held = np.all([Expression.parse(rule, "rules").holds(free) for rule in RULES], axis=0)
     assert sampler.acceptance(3000) == pytest.approx(held.mean())
+
+
+def test_rows_of_several_seeds_share_a_call_and_are_what_each_is_alone(model: Model) -> None:
+    sampler = Sampler(model, seed=3, rules=RULES)
+    pieces = [(3, np.arange(5, 900, dtype=np.uint64)), (8, np.arange(0, 40, dtype=np.uint64)), (3, np.array([7], dtype=np.uint64))]
+    together = sampler.pieces(pieces)
+    alone = [Sampler(model, seed=seed, rules=RULES).rows(rows) for seed, rows in pieces]
+    assert together.equals(pa.concat_tables(alone))
+
+
+def test_what_is_called_between_kernels_can_end_the_work(model: Model) -> None:
+    class GoneError(Exception):
+        pass
+
+    calls: list[int] = []
+
+    def between() -> None:
+        calls.append(1)
+        if len(calls) > 2:
+            raise GoneError
+
+    with pytest.raises(GoneError):
+        Sampler(model, seed=3).pieces([(3, np.arange(20 * model.generator.kernel_rows, dtype=np.uint64))], between=between)
+    assert len(calls) == 3

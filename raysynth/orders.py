@@ -1,0 +1,86 @@
+"""Order: a data set that is asked of a model. All that decides its bytes → its folder's id, its plan and, part by part, its files.
+
+The batch path (stages/generate.py) and the server's jobs fill orders alike, so that equal orders are equal bytes.
+"""
+
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.commits import Table
+from raysynth.errors import NondeterminismError
+from raysynth.runs import Plan, part_rows, rows_plan
+from raysynth.sampler import Sampler
+
+ROWS_VERSION = 1
+PARTS_PER_FOLDER = 10_000
+_PART_BYTES = 128 << 20
+
+
+@dataclass(frozen=True)
+class Order:
+    """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe."""
+
+    digest: str
+    seed: int
+    rules: tuple[str, ...]
+    rows: int
+    rows_per_part: int | None
+    where: Mapping[str, Any]
+    max_attempts: int
+    cpu: str
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the bytes of the rows, and nothing else."""
+        return {
+            "stage": "generate",
+            "rows_version": ROWS_VERSION,
+            "model": self.digest,
+            "seed": self.seed,
+            "rules": list(self.rules),
+            "rows": self.rows,
+            "rows_per_part": self.rows_per_part,
+            "where": dict(self.where),
+            "max_attempts": self.max_attempts,
+            "fingerprint": fingerprint(self.cpu),
+        }
+
+    def plan(self, columns: int) -> Plan:
+        plan = rows_plan(self.rows, self.rows_per_part or rows_per_part(columns))
+        told = {"seed": self.seed, "rules": list(self.rules), "where": dict(self.where), "max_attempts": self.max_attempts}
+        return Plan(plan.parts, {**plan.facts, **told})
+
+
+def files_of(sampler: Sampler, plan: Plan) -> Callable[[int], Iterable[Table]]:
+    """For write_task: a part's number → its one file."""
+
+    def files(part: int) -> Iterable[Table]:
+        numbers = part_rows(plan, part)
+        sampler.rejects.clear()
+        yield f"{part // PARTS_PER_FOLDER:04d}", sampler.range(numbers.start, numbers.stop), {"rejects": dict(sampler.rejects)}
+
+    return files
+
+
+def rows_per_part(columns: int) -> int:
+    """About 128 MiB of Arrow a part, at eight bytes a cell (a formula of the columns: no measurement enters a plan)."""
+    return max(1000, _PART_BYTES // (8 * max(1, columns)) // 1000 * 1000)
+
+
+def fingerprint(cpu: str) -> dict[str, str]:
+    """What the last bits of a row depend on beside the model (design, section 6)."""
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__, "pyarrow": pa.__version__}
+    return {"device": f"cpu-{platform.machine()}", "capability": capability, "asked": cpu, **versions}
+
+
+def check_fingerprint(planned: Mapping[str, str]) -> None:
+    """NondeterminismError on a machine that would make other bytes than the plan's."""
+    if (here := fingerprint(planned["asked"])) != planned:
+        raise NondeterminismError(f"this worker would make other bytes than the plan's: {here} against {dict(planned)}")
