@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysynth.features import BOUND, is_class, levels, numbers
+from raysynth.features import BOUND, is_class, numbers
 from raysynth.schema import Column, Schema
 
 LEAST_ROWS = 5
@@ -27,19 +27,17 @@ def histograms(rows: pa.Table, schema: Schema) -> dict[str, dict[str, Any]]:
 def _histogram(values: pa.ChunkedArray, column: Column) -> dict[str, Any]:
     found: dict[str, Any] = {"missing": round(values.null_count / max(1, len(values)), 6)}
     if is_class(column):
-        found["values"] = _shares_of_values(values, column)
+        found["values"] = _shares_of_values(values)
     elif column.kind not in ("id", "text", "json"):
         found |= _shares_of_bins(values, column)
     return found
 
 
-def _shares_of_values(values: pa.ChunkedArray, column: Column) -> list[list[Any]]:
+def _shares_of_values(values: pa.ChunkedArray) -> list[list[Any]]:
     counted: Any = pc.value_counts(values)
-    counts = {entry["values"]: entry["counts"] for entry in counted.to_pylist() if entry["values"] is not None}
-    named = levels([pa.table({column.name: values})], column.name)[:MOST_VALUES]
-    by_text = {(str(value).lower() if isinstance(value, bool) else str(value)): value for value in counts}
-    known = [(by_text[text], counts[by_text[text]]) for text in named if text in by_text]
-    return [[_plain(value), round(count / len(values), 6)] for value, count in known if count >= LEAST_ROWS]
+    counts = [(_plain(entry["values"]), entry["counts"]) for entry in counted.to_pylist() if entry["values"] is not None]
+    frequent = sorted(counts, key=lambda pair: (-pair[1], str(pair[0])))[:MOST_VALUES]
+    return [[value, round(count / len(values), 6)] for value, count in frequent if count >= LEAST_ROWS]
 
 
 def _plain(value: Any) -> Any:

@@ -33,8 +33,13 @@ S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPON
 
 def pin_cpu() -> None:
     """To be called before torch, numpy or Arrow are first imported: they read these once."""
-    for name, value in {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **S3_CHECKSUMS}.items():
+    for name, value in pins().items():
         os.environ.setdefault(name, value)
+
+
+def pins() -> dict[str, str]:
+    """The environment of whatever makes rows."""
+    return {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **S3_CHECKSUMS}
 
 
 def is_embedded() -> bool:

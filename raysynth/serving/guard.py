@@ -1,0 +1,164 @@
+"""An ASGI application → the same one behind a key, caps on bodies and requests, request ids, log lines, and problems for every error.
+
+Denies by default: whatever is not in OPEN needs a key, a path that does not exist too.
+"""
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from raysynth.keys import Key
+from raysynth.serving.api import PROBLEM, HttpError, problem
+
+log = logging.getLogger("raysynth.serving")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+SECURITY: dict[str, str] = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cache-control": "no-store",
+}
+RETRY_SECONDS = 1
+
+
+class Meter(Protocol):
+    """Told of each request when it has ended."""
+
+    def request(self, route: str, status: int, seconds: float) -> None: ...
+
+
+class Guard:
+    """`open_paths`: answered without a key. `check`: a token → its key, or None; it must not leak by its time which token is near.
+    `tells_id`: False where the server around it puts the request id on answers itself, as Ray Serve does."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        open_paths: frozenset[str],
+        check: Callable[[str], Key | None],
+        max_requests: int,
+        max_body_bytes: int,
+        meter: Meter,
+        tells_id: bool = True,
+    ) -> None:
+        self.app, self.open_paths, self.check, self.meter = app, open_paths, check, meter
+        self.max_requests, self.max_body_bytes = max_requests, max_body_bytes
+        self.tells_id = tells_id
+        self.answering = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
+        answer = _Answer(send, _request_id(headers), self.tells_id)
+        scope.setdefault("state", {})["request_id"] = answer.request_id
+        began = time.monotonic()
+        self.answering += 1
+        try:
+            await self._answer(scope, headers, receive, answer)
+        except HttpError as error:
+            await answer.refuse(error)
+        except Exception:
+            log.exception("request %s failed", answer.request_id)
+            await answer.refuse(HttpError(500, "Internal error", "the server failed; its log has the request id"))
+        finally:
+            self.answering -= 1
+            seconds = time.monotonic() - began
+            route = getattr(scope.get("route"), "path", "other")
+            self.meter.request(route, answer.status, seconds)
+            key = scope["state"].get("key")
+            told = {"request_id": answer.request_id, "key": key.id if key else None, "method": scope["method"], "route": route}
+            log.info("%s", json.dumps({**told, "status": answer.status, "seconds": round(seconds, 4), "whole": answer.whole}))
+
+    async def _answer(self, scope: Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer") -> None:
+        if scope["path"] not in self.open_paths:
+            scope["state"]["key"] = self._key(headers)
+            if self.answering > self.max_requests:
+                raise HttpError(
+                    429,
+                    "Too many requests",
+                    f"{self.max_requests} requests are being answered already",
+                    retry_after_seconds=RETRY_SECONDS,
+                )
+        body = _Body(receive, self.max_body_bytes)
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            raise HttpError(400, "Bad request", "content-length: must be a whole number")
+        body.count(int(length[:20]), 0)
+        await self.app(scope, body.receive, answer.send)
+
+    def _key(self, headers: Mapping[str, str]) -> Key:
+        kind, _, token = headers.get("authorization", "").partition(" ")
+        key = self.check(token.strip()) if kind.lower() == "bearer" and token else None
+        if key is None:
+            raise HttpError(401, "Unauthorized", "give a valid key in the header: Authorization: Bearer KEY")
+        return key
+
+
+class _Body:
+    """What arrives, up to a cap."""
+
+    def __init__(self, receive: Receive, most_bytes: int) -> None:
+        self._receive, self.most_bytes, self.bytes = receive, most_bytes, 0
+
+    def count(self, announced: int, arrived: int) -> None:
+        self.bytes += arrived
+        if max(announced, self.bytes) > self.most_bytes:
+            raise HttpError(413, "Content too large", f"a body of at most {self.most_bytes:,} bytes is read")
+
+    async def receive(self) -> Message:
+        message = await self._receive()
+        self.count(0, len(message.get("body", b"")))
+        return message
+
+
+class _Answer:
+    """What is sent: every answer bears the request id and what keeps browsers safe."""
+
+    def __init__(self, send: Send, request_id: str, tells_id: bool) -> None:
+        self._send, self.request_id, self.tells_id = send, request_id, tells_id
+        self.status, self.begun, self.whole = 500, False, False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun, self.status = True, message["status"]
+            there = {name for name, _ in message["headers"]}
+            more = {**SECURITY, **({"x-request-id": self.request_id} if self.tells_id else {})}
+            added = [(name.encode(), value.encode()) for name, value in more.items() if name.encode() not in there]
+            message = {**message, "headers": [*message["headers"], *added]}
+        elif message["type"] == "http.response.body":
+            self.whole = not message.get("more_body", False)
+        await self._send(message)
+
+    async def refuse(self, error: HttpError) -> None:
+        """A problem; of an answer that has begun nothing more is sent, so that whoever reads it sees that it was cut."""
+        if self.begun:
+            if not self.whole:
+                raise ConnectionAbortedError("the answer was cut") from error
+            return
+        data = json.dumps(problem(error.status, error.title, str(error), self.request_id)).encode()
+        headers: list[tuple[bytes, bytes]] = [(b"content-type", PROBLEM.encode()), (b"content-length", str(len(data)).encode())]
+        if error.status == 401:
+            headers.append((b"www-authenticate", b"Bearer"))
+        if error.retry_after_seconds is not None:
+            headers.append((b"retry-after", str(error.retry_after_seconds).encode()))
+        await self.send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self.send({"type": "http.response.body", "body": data})
+
+
+def _request_id(headers: Mapping[str, Any]) -> str:
+    """The caller's own where it is harmless, else a new one."""
+    given = headers.get("x-request-id", "")
+    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex

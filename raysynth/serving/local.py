@@ -1,0 +1,96 @@
+"""`raysynth serve`: settings → a server on this machine (or on the cluster that RAY_ADDRESS names), until it is interrupted."""
+
+import ipaddress
+import os
+import signal
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+from raysynth.cluster.session import one_session, session
+from raysynth.errors import RaysynthError, RecipeError
+from raysynth.keys import Keyring
+from raysynth.progress import say
+from raysynth.serving.registry import check_runs
+from raysynth.serving.settings import Settings
+from raysynth.stores.base import store_for
+
+APPLICATION = "raysynth"
+READY_SECONDS = 300.0
+
+
+def serve(settings: Settings, *, host: str, port: int, haproxy: bool) -> None:
+    """Blocks until SIGINT or SIGTERM, then drains. DataError if a run is not published, RecipeError where nobody could be let in or
+    everybody would be."""
+    models = check_runs(settings.runs)
+    if settings.jobs is not None:
+        for warning in store_for(settings.jobs).check(settings.jobs, write=True):
+            say(stage="serve", warning=warning)
+    key = _first_key(settings, host)
+    if haproxy:
+        _use_haproxy()
+    with one_session(), session():
+        _run(settings, host, port)
+        told = {"url": f"http://{host}:{port}", "models": sorted(models), **({"key": key} if key else {})}
+        say(stage="serve", **told)
+        _wait()
+        say(stage="serve", draining=True)
+        _stop()
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _first_key(settings: Settings, host: str) -> str | None:
+    """On loopback, where there is no key yet, one is made and shown once."""
+    keyring = Keyring(settings.keys)
+    if any(key.revoked is None for key in keyring.list()):
+        return None
+    if not is_loopback(host):
+        raise RecipeError(f"--host {host}: it is open to others, and there is no key yet. Make one: raysynth keys new --name NAME")
+    return keyring.new("first")[1]
+
+
+def _use_haproxy() -> None:
+    """Serve's HAProxy instead of its Python proxy: a tenth of the CPU time. Its files go apart, or two clusters of a host share them."""
+    folder = tempfile.mkdtemp(prefix="raysynth-haproxy-")
+    os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
+    os.environ.setdefault("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", str(Path(folder) / "haproxy.cfg"))
+    os.environ.setdefault("RAY_SERVE_HAPROXY_SOCKET_PATH", str(Path(folder) / "admin.sock"))
+    os.environ.setdefault("RAY_SERVE_HAPROXY_SERVER_STATE_FILE", str(Path(folder) / "server-state"))
+
+
+def _run(settings: Settings, host: str, port: int) -> None:
+    from ray import serve
+
+    from raysynth.serving.app import build
+
+    options: dict[str, Any] = {"host": host, "port": port, "request_timeout_s": settings.timeout_seconds + 30}
+    serve.start(http_options=options)
+    try:
+        serve.run(build(settings), name=APPLICATION, route_prefix="/")
+    except RuntimeError as error:
+        raise RaysynthError(f"the server did not start: {error}. Ray's logs say why: /tmp/ray/session_latest/logs/serve") from error
+
+
+def _stop() -> None:
+    from ray import serve
+
+    serve.shutdown()
+
+
+def _wait() -> None:
+    ended = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        ended.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    while not ended.wait(1.0):
+        pass
