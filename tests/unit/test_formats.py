@@ -127,7 +127,7 @@ EXTREMES = pa.table({
 @given(table=tables())
 @example(table=EXTREMES)
 @example(table=EXTREMES.slice(0, 0))
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=80, deadline=None, derandomize=True)
 def test_what_was_encoded_comes_back_the_same(format: str, table: pa.Table) -> None:
     assert same(decode(format, whole(format, table), table.schema, table.num_rows), table)
 
@@ -135,7 +135,7 @@ def test_what_was_encoded_comes_back_the_same(format: str, table: pa.Table) -> N
 @pytest.mark.parametrize("type", sorted(VALUES))
 def test_every_type_comes_back_the_same(type: str) -> None:
     @given(values=st.lists(st.none() | VALUES[type], min_size=1, max_size=20))
-    @settings(max_examples=15, deadline=None, derandomize=True, database=None)
+    @settings(max_examples=10, deadline=None, derandomize=True, database=None)
     def law(values: list[Any]) -> None:
         table = pa.table({"x": array(values, arrow_type(type))})
         for format in FORMATS:

@@ -14,8 +14,9 @@ const SILENT_MS = 60_000; // the server sends a heartbeat far more often: a stre
 const LONGEST_PAUSE_MS = 30_000;
 
 /**
- * @typedef {{rows: number | bigint, seed: number | bigint | null, offset: number | bigint, where: object | null, columns: string[] | null}} Request
- * @typedef {{id: string, model: string, seed: number | bigint, where: object | null, rows: number, status: string, parts: number,
+ * @typedef {number | bigint} Whole
+ * @typedef {{rows: Whole, seed: Whole | null, offset: Whole, where: object | null, columns: string[] | null}} Request
+ * @typedef {{id: string, model: string, seed: Whole, where: object | null, rows: number, status: string, parts: number,
  *   parts_done: number, rows_done: number, created: string, detail: string, url?: string}} Job
  */
 
@@ -61,13 +62,19 @@ export class Api {
     return this.#json(`v1/models/${encodeURIComponent(model)}`, { signal });
   }
 
-  /** The rows as JSON, and the seed they were drawn with. @param {string} model @param {Request} request @param {AbortSignal} [signal] */
+  /**
+   * The rows as JSON, and the seed they were drawn with.
+   * @param {string} model @param {Request} request @param {AbortSignal} [signal]
+   */
   async preview(model, request, signal) {
     const answer = await this.#ask(samplePath(model), { body: request, signal });
     return { ...(await read(answer)), seed: whichSeed(answer) };
   }
 
-  /** The rows as a file. @param {string} model @param {Request} request @param {keyof FORMATS} format @param {AbortSignal} [signal] */
+  /**
+   * The rows as a file, how many there are, and their seed.
+   * @param {string} model @param {Request} request @param {keyof FORMATS} format @param {AbortSignal} [signal]
+   */
   async file(model, request, format, signal) {
     const answer = await this.#ask(samplePath(model), { body: request, signal, headers: { Accept: FORMATS[format].accept } });
     const rows = answer.headers.get('X-Raysynth-Rows');
@@ -151,7 +158,10 @@ export class Api {
   }
 }
 
-/** The body of an event stream → {event, data} of each message, both empty for a heartbeat. @param {ReadableStream<Uint8Array>} body */
+/**
+ * The body of an event stream → {event, data} of each message, both empty for a heartbeat.
+ * @param {ReadableStream<Uint8Array>} body
+ */
 async function* messages(body) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   let text = '';

@@ -135,7 +135,8 @@ function meter(score) {
   const { value, worst, best, ceiling } = score;
   const percentOf = (at) => `${(100 * nearness(at, score)).toFixed(2)}%`;
   const hasCeiling = ceiling !== null && ceiling !== undefined;
-  const label = `${shown(value)} on a scale from ${shown(worst)} (worst) to ${shown(best)} (best)${hasCeiling ? `, ceiling ${shown(ceiling)}` : ''}`;
+  const scale = `${shown(value)} on a scale from ${shown(worst)} (worst) to ${shown(best)} (best)`;
+  const label = hasCeiling ? `${scale}, ceiling ${shown(ceiling)}` : scale;
   return element(
     'div',
     {},

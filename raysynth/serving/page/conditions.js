@@ -151,7 +151,7 @@ function ends(column, { edges = [] }) {
   return column.kind === 'integer' ? [String(Math.ceil(low)), String(Math.floor(high))] : [shown(low), shown(high)];
 }
 
-/** A value as JSON has it for the column's type. Decimals stay text, which keeps every digit. @param {unknown} value @param {Column} column */
+/** A value as JSON has it for the column's type. Decimals stay text, which keeps every digit. */
 function typed(value, { type }) {
   if (typeof value !== 'string') return value;
   if (type === 'bool') return value.toLowerCase() === 'true';

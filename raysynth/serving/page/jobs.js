@@ -7,6 +7,7 @@ import { count, counted, duration, size } from './words.js';
 /** @typedef {import('./api.js').Api} Api @typedef {import('./api.js').Job} Job */
 
 const MOST_FILES = 200;
+const LABELS = { watch: 'Watch', cancel: 'Cancel', files: 'Show the files' };
 
 /** The jobs of one key. `attempt` runs a task and shows what goes wrong; `announce` says a sentence to whoever cannot see the list. */
 export class Jobs {
@@ -17,7 +18,10 @@ export class Jobs {
   #watching = new AbortController();
   #isClosed = false;
 
-  /** @param {{api: Api, list: HTMLElement, none: HTMLElement, attempt: (task: () => Promise<void>) => Promise<void>, announce: (text: string) => void}} page */
+  /**
+   * @param {{api: Api, list: HTMLElement, none: HTMLElement, attempt: (task: () => Promise<void>) => Promise<void>,
+   *   announce: (text: string) => void}} page
+   */
   constructor(page) {
     Object.assign(this, page);
   }
@@ -181,8 +185,6 @@ class JobItem {
     }
   }
 }
-
-const LABELS = { watch: 'Watch', cancel: 'Cancel', files: 'Show the files' };
 
 function factsOf(job, secondsLeft) {
   return [

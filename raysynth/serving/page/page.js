@@ -8,7 +8,8 @@
  *   key         #key-form #key #key-enter #forget · everything else lies in #work
  *   model       #model #card #verdict · #about-model is there once a card is
  *   sample      #sample-form #rows #seed #offset #sample #stop · #columns #columns-all #columns-none [data-column]
- *   conditions  #conditions #clear-conditions #own #unconditioned [data-condition=COLUMN] and in it [data-value] [data-missing] [data-other] [data-min] [data-max]
+ *   conditions  #conditions #clear-conditions #own #unconditioned
+ *               [data-condition=COLUMN] and in it [data-value] [data-missing] [data-other] [data-min] [data-max]
  *   results     #result #sample-facts #table #plots [data-plot=COLUMN]
  *   downloads   #download-csv #download-parquet #download-arrow #download-ndjson
  *   calls       #curl #copy-curl #python #copy-python
