@@ -1,5 +1,29 @@
-"""Pins what rows depend on before anything imports torch, numpy or Arrow."""
+"""Pins what rows depend on before anything imports torch, numpy or Arrow; and a small published run for whoever serves it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from raysynth.cluster.session import pin_cpu
 
 pin_cpu()
+
+
+@pytest.fixture(scope="session")
+def publish() -> Callable[..., str]:
+    """(url, name=, epochs=, rows=) → the URL of a run that is published there."""
+    from shop import published
+
+    return published
+
+
+@pytest.fixture(scope="session")
+def published_run(publish: Callable[..., str], tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Its URL."""
+    return publish(str(tmp_path_factory.mktemp("run") / "shop"))
+
+
+@pytest.fixture(autouse=True)
+def no_keys_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("RAYSYNTH_KEYS", str(tmp_path / "keys.json"))

@@ -3,6 +3,7 @@
 Denies by default: whatever is not in OPEN needs a key, a path that does not exist too.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -84,7 +85,7 @@ class Guard:
 
     async def _answer(self, scope: Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer") -> None:
         if scope["path"] not in self.open_paths:
-            scope["state"]["key"] = self._key(headers)
+            scope["state"]["key"] = await asyncio.to_thread(self._key, headers)  # it may read the store
             if self.answering > self.max_requests:
                 raise HttpError(
                     429,

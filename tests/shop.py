@@ -1,19 +1,21 @@
-"""A small published run, made without Ray: a trained model, two parts of synthetic rows, published.json."""
+"""A small published run, made without Ray: a trained model, parts of synthetic rows, an evaluation of one score, published.json."""
 
 import datetime as dt
-from collections.abc import Callable
-from pathlib import Path
+from dataclasses import asdict
 
 import numpy as np
 import pyarrow as pa
-import pytest
+import pyarrow.compute as pc
 
 from raysynth.codecs.tabular import Tabular
 from raysynth.commits import commit, commit_files, write_task
 from raysynth.generators.autoregressive import Autoregressive
+from raysynth.histograms import histograms
+from raysynth.metrics.base import Seen, Side
+from raysynth.metrics.fidelity.column_shapes import ColumnShapes
 from raysynth.models import load_model, model_files
 from raysynth.orders import Order, files_of
-from raysynth.runs import Run, folder_id
+from raysynth.runs import Folder, Run, folder_id
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, Column, Schema
 from raysynth.stores.base import join
@@ -37,8 +39,8 @@ SCHEMA = Schema(
 
 def real_rows(rows: int = 2000) -> pa.Table:
     noise = np.random.default_rng(0)
-    grades = ("=1+1", "<script>alert(1)</script>", "it's", None)
-    grade = noise.choice(4, rows, p=[0.4, 0.3, 0.2, 0.1])
+    grades = ("plain", "<script>alert(1)</script>", "=1+1", "it's", None)
+    grade = noise.choice(5, rows, p=[0.35, 0.25, 0.2, 0.1, 0.1])
     price = np.round(noise.lognormal(2 + 0.4 * grade, 0.5), 2)
     moments = [dt.datetime(2024, 1, 1, tzinfo=dt.UTC) + dt.timedelta(seconds=int(s)) for s in noise.integers(0, 10**6, rows)]
     return pa.table(
@@ -55,19 +57,8 @@ def real_rows(rows: int = 2000) -> pa.Table:
     )
 
 
-@pytest.fixture(scope="session")
-def published_run(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Its URL."""
-    return published(str(tmp_path_factory.mktemp("run") / "shop"))
-
-
-@pytest.fixture(scope="session")
-def publish() -> Callable[..., str]:
-    """(url, name=, epochs=, rows=) → the URL of a run that is published there."""
-    return published
-
-
 def published(url: str, *, name: str = "shop", epochs: int = 3, rows: int = ROWS) -> str:
+    """The URL of the run that is published there; other `epochs` are another model."""
     run = Run(url)
     codec = Tabular(SCHEMA.learnt, seed=SEED)
     real = real_rows()
@@ -88,14 +79,25 @@ def published(url: str, *, name: str = "shop", epochs: int = 3, rows: int = ROWS
     plan = order.plan(len(SCHEMA))
     synthetic = run.folder("synthetic", folder_id(order.facts()))
     synthetic.write_plan(plan)
-    write_task(synthetic, plan, range(plan.parts), files_of(Sampler(loaded, seed=SEED, rules=RULES), plan))
+    sampler = Sampler(loaded, seed=SEED, rules=RULES)
+    write_task(synthetic, plan, range(plan.parts), files_of(sampler, plan))
     commit(synthetic, plan)
     run.point("model", model)
     run.point("synthetic", synthetic)
-    run.publish([synthetic], {"name": name, "model": model.id, "evaluation": None, "gates": [], "forced": False})
+    evaluation = evaluated(run, real, sampler)
+    gates = [{"text": "column_shapes >= 0.5", "holds": True, "values": {"column_shapes": 0.9}}]
+    run.publish([synthetic], {"name": name, "model": model.id, "evaluation": evaluation.id, "gates": gates, "forced": False})
     return run.url
 
 
-@pytest.fixture(autouse=True)
-def no_keys_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("RAYSYNTH_KEYS", str(tmp_path / "keys.json"))
+def evaluated(run: Run, real: pa.Table, sampler: Sampler) -> Folder:
+    rows = real.append_column("dear", pc.greater(real["price"], 20.0)).select(SCHEMA.names)
+    samples: dict[Side, pa.Table] = {"train": rows.slice(0, 1500), "holdout": rows.slice(1500), "synthetic": sampler.range(0, 500)}
+    counts: dict[Side, int] = {side: table.num_rows for side, table in samples.items()}
+    scores = ColumnShapes(SCHEMA).score(Seen(samples, counts), {})
+    told = {"version": 1, "target": None, "rows": counts, "sample_rows": 1500, "scores": [asdict(score) for score in scores]}
+    folder = run.folder("evaluation", folder_id(told))
+    folder.write_json("scores.json", told)
+    folder.write_json("histograms.json", histograms(samples["train"], SCHEMA))
+    commit_files(folder, ["scores.json", "histograms.json"])
+    return folder
