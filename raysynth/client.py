@@ -57,7 +57,7 @@ class Client:
     ServerError at once. Threads may share a client. RecipeError on a URL that is not http(s)://host[:port][/path].
     """
 
-    def __init__(self, url: str, key: str | None = None, timeout_seconds: float = 60.0, attempts: int = 5) -> None:
+    def __init__(self, url: str, key: str | None = None, timeout_seconds: float = 60.0, attempts: int = 8) -> None:
         key = os.environ.get(ENVIRONMENT, "") if key is None else key
         self._wire = _Wire(url, key.strip(), timeout_seconds, attempts)
         self.url = self._wire.url
@@ -165,10 +165,11 @@ class Job:
         return self
 
     def wait(self, timeout_seconds: float | None = None) -> "Job":
-        """Until it is completed. ServerError if it fails or is cancelled; StoppedError when the time is over: the job goes on."""
+        """Until it is completed. ServerError if it fails or is cancelled; StoppedError when the time is over: the job goes on. With a
+        `timeout_seconds`, a server that does not answer for a while is waited for as long."""
         ends = float("inf") if timeout_seconds is None else time.monotonic() + timeout_seconds
         pause = FIRST_LOOK_SECONDS
-        while self.refresh().status == "running":
+        while self._still_running(patient=timeout_seconds is not None):
             left = ends - time.monotonic()
             if left <= 0:
                 done = f"{self.facts.get('parts_done')} of {self.facts.get('parts')} parts"
@@ -178,6 +179,14 @@ class Job:
         if self.status != "completed":
             raise ServerError(f"job '{self.id}': {self.status}. {self.facts.get('detail') or 'Submit it again'}")
         return self
+
+    def _still_running(self, patient: bool) -> bool:
+        try:
+            return self.refresh().status == "running"
+        except ServerError as error:
+            if not (patient and error.transient):
+                raise
+            return True
 
     def events(self) -> Iterator[dict[str, Any]]:
         """The job's facts at every change, until it has ended. A lost connection is opened again."""

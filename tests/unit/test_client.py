@@ -218,7 +218,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 @pytest.fixture
 def client(server: Server) -> Client:
-    return Client(server.url, KEY, timeout_seconds=5)
+    return Client(server.url, KEY, timeout_seconds=5, attempts=5)
 
 
 def length_of(rows: int) -> int:
