@@ -8,7 +8,7 @@ import asyncio
 import dataclasses
 import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -35,6 +35,10 @@ TASK_SECONDS = 3600.0  # of one range of parts
 CANCELLED = "cancelled"
 TRIES = 20  # of one range: a replica that dies is replaced within seconds
 SPARE_REQUESTS = 64  # that Serve lets through beyond the guard's own cap, so that it is the guard who answers
+
+
+class HopelessError(RaysynthError):
+    """No further try of a part can end otherwise."""
 
 
 def build(settings: Settings) -> Application:
@@ -155,8 +159,9 @@ class Coordinator:
         """Jobs that nobody told this coordinator of: those of the one before it."""
         while True:
             try:
-                for record in await asyncio.to_thread(lambda: list(self.store.records())):
-                    self._go(record)
+                for id in await asyncio.to_thread(lambda: list(self.store.ids())):
+                    if id not in self._going and id not in self._ended:
+                        self._go(await asyncio.to_thread(self.store.find, id))
             except Exception:
                 log.exception("the list of jobs cannot be read; looked at again soon")
             await asyncio.sleep(LOOK_SECONDS)
@@ -168,20 +173,19 @@ class Coordinator:
             task.add_done_callback(lambda _: self._going.pop(record.id, None))
 
     async def _work(self, record: Record) -> None:
-        """Until the job has ended; what fails for a reason of its own is looked at again with the next look."""
+        """Until the job has ended. Where the store or a replica is gone for long, it goes on with a later look."""
         try:
             if await asyncio.to_thread(self.store.outcome, record) is None:
-                tasks = await asyncio.to_thread(self.store.tasks, record, self.slots)
+                ranges = iter(await asyncio.to_thread(self.store.tasks, record, self.slots))
                 async with asyncio.TaskGroup() as group:
-                    for parts in tasks:
-                        await self._room.acquire()
-                        group.create_task(self._range(record, parts))
+                    for _ in range(self.slots):
+                        group.create_task(self._take(record, ranges))
                 ending = await asyncio.to_thread(self.store.finish, record)
                 log.info("job %s: %s", record.id, ending)
             self._ended.add(record.id)
         except* JobCancelledError:
             self._ended.add(record.id)
-        except* RaysynthError as errors:
+        except* (HopelessError, NondeterminismError) as errors:
             detail = str(_first(errors))
             await asyncio.to_thread(self.store.end, record, "failed", {"detail": detail})
             self._ended.add(record.id)
@@ -189,15 +193,15 @@ class Coordinator:
         except* Exception:
             log.exception("job %s is interrupted; it goes on with the next look", record.id)
 
-    async def _range(self, record: Record, parts: range) -> None:
-        try:
-            told = await self._made(record, parts)
-        finally:
-            self._room.release()
-        if told == CANCELLED:
-            raise JobCancelledError(f"job '{record.id}': it was cancelled")
-        if told:
-            raise RaysynthError(told)
+    async def _take(self, record: Record, ranges: Iterator[range]) -> None:
+        """Range after range. All jobs wait for the same slots, a few ranges each, so that a small job need not wait for a big one."""
+        for parts in ranges:
+            async with self._room:
+                told = await self._made(record, parts)
+            if told == CANCELLED:
+                raise JobCancelledError(f"job '{record.id}': it was cancelled")
+            if told:
+                raise HopelessError(told)
 
     async def _made(self, record: Record, parts: range) -> str:
         """What the maker says. A replica that dies is replaced, and its work made again, to the same bytes."""

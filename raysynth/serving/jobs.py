@@ -139,14 +139,17 @@ class JobStore:
             raise not_found(f"job '{id}': there is none")
         return found
 
-    def records(self, owner: str = "") -> Iterator[Record]:
-        """Of one owner, or of all."""
+    def ids(self, owner: str = "") -> Iterator[str]:
+        """Of one owner, or of all. One may be named whose writer died before it was asked."""
         url = join(self.url, INDEX, *([owner] if owner else []))
         for stat in store_for(url).list(url):
-            try:
-                yield self.find(stat.url.rsplit("/", 1)[1].removesuffix(".json"))
-            except RaysynthError:
-                continue  # it was named, and its writer died before it was asked
+            id = stat.url.rsplit("/", 1)[1].removesuffix(".json")
+            if self.exists(id):
+                yield id
+
+    def records(self, owner: str) -> Iterator[Record]:
+        for id in self.ids(owner):
+            yield self.find(id)
 
     # How it goes
 
