@@ -13,6 +13,7 @@ from raysynth.gates import Gate
 MOST_FILES = 50
 _SIZES = ("1K", "10K", "100K", "1M", "10M", "100M", "1B", "10B", "100B", "1T")
 _SECRET = re.compile(r"(?i)password|passwd|secret|token|credential|api_?key|access_?key")
+_NAMES = ("derive", "where", "columns", "to")
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:@-])")
 
 
@@ -78,8 +79,10 @@ def size_category(rows: int) -> str:
 
 
 def _harmless(value: Any, key: str = "") -> Any:
+    """`key`: that of the value, or "" below a key whose own keys are names of columns and classes, which only look like secrets."""
     if isinstance(value, Mapping):
-        return {str(name): _harmless(inner, str(name)) for name, inner in cast("Mapping[Any, Any]", value).items()}
+        inner = cast("Mapping[Any, Any]", value)
+        return {str(name): _harmless(item, "" if key in _NAMES else str(name)) for name, item in inner.items()}
     if isinstance(value, (list, tuple)):
         return [_harmless(inner, key) for inner in cast("Sequence[Any]", value)]
     if value is not None and not isinstance(value, (bool, int, float, str)):

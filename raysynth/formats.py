@@ -399,7 +399,7 @@ def _read_arrow(data: bytes, schema: pa.Schema) -> pa.Table:
 def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     """Parquet has no seconds and no dates in milliseconds: those come back wider and are cast, which loses nothing."""
     try:
-        table = pq.read_table(pa.BufferReader(data))
+        table = pq.ParquetFile(pa.BufferReader(data)).read()
     except (pa.ArrowInvalid, OSError) as error:
         raise CutError(f"{FORMATS['parquet']}: it stops before its end ({error}). Ask again") from error
     return table if table.schema == schema else table.cast(schema)

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from raysynth.errors import RecipeError
@@ -17,7 +16,8 @@ CEILING = "holdout."
 
 @dataclass(frozen=True)
 class Gate:
-    """`holds` is False too where a score that it reads could not be had. `values`: the scores that it reads."""
+    """`holds` is False too where a score that it reads could not be had, or the whole is null (a division by 0): only of rows, a null
+    makes a rule pass. `values`: the scores that it reads."""
 
     text: str
     holds: bool
@@ -35,6 +35,8 @@ def check_gate(text: str, key: str) -> None:
     for name in sorted(gate.columns):
         if (plain := name.removeprefix(CEILING)) not in known:
             raise RecipeError(f"{key}: no score '{name}' (got {text!r}).{nearest(plain, known)} Scores: {', '.join(known)}")
+    if not gate.columns:
+        raise RecipeError(f"{key}: reads no score, so that it says nothing of the rows (got {text!r}). Scores: {', '.join(known)}")
     gate.holds(_table(dict.fromkeys(gate.columns, 0.0)))
 
 
@@ -49,7 +51,7 @@ def judge(texts: Sequence[str], scores: Sequence[Mapping[str, Any]]) -> list[Gat
 
 def _judged(gate: Expression, values: Mapping[str, float | None]) -> Gate:
     read = {name: values.get(name) for name in sorted(gate.columns)}
-    holds = None not in read.values() and bool(np.all(gate.holds(_table(read))))
+    holds = None not in read.values() and gate.evaluate(_table(read)).to_pylist() == [True]
     return Gate(gate.text, holds, read)
 
 

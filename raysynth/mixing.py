@@ -274,13 +274,13 @@ def folders(rows: pa.Table, partition_by: Sequence[str]) -> pa.StringArray:
 
 
 def folder_name(column: str, value: str | None) -> str:
-    """`column=value`, both percent-encoded, so that it is one step below its root whatever the text. DataError if it is too long, or the
+    """`column=value`, percent-encoded so that it is one step below its root whatever the text. DataError if it is too long, or the
     text is the very one by which Hive means null. An empty text stays apart from null (`column=`)."""
     if value == NULL:
         raise DataError(f"mix.partition_by: '{column}' has the text {NULL}, by which folders mean null. Choose another column")
-    told = NULL if value is None else _encoded(value)
-    name = f"{_visible(_encoded(column))}={told}"
-    if len(told) > _VALUE_BYTES or len(name) > _NAME_BYTES:
+    told = NULL if value is None else quote(value, safe="")
+    name = f"{_plain_name(column)}={told}"
+    if len(told) > _VALUE_BYTES or len(name.encode()) > _NAME_BYTES:
         raise DataError(
             f"mix.partition_by: a value of '{column}' needs {len(told)} bytes as a folder's name; at most {_VALUE_BYTES} are allowed, and "
             f"{_NAME_BYTES} with the column. Choose a column of short values"
@@ -296,12 +296,10 @@ def check_folders(names: Iterable[str]) -> None:
         )
 
 
-def _encoded(text: str) -> str:
-    return quote(text, safe="")
-
-
-def _visible(name: str) -> str:
-    """Readers skip folders whose names start with _ or a dot, and quote() leaves both."""
+def _plain_name(column: str) -> str:
+    """Only what would break the path is encoded: DuckDB and Polars decode values, not names. Readers skip folders whose names start with _
+    or a dot."""
+    name = "".join(quote(letter, safe="") if letter in "/=%\\" or not letter.isprintable() else letter for letter in column)
     return {"_": "%5F", ".": "%2E"}.get(name[:1], name[:1]) + name[1:]
 
 

@@ -128,6 +128,7 @@ def check_asked(recipe: Recipe, prepared: Folder) -> None:
     parse_where(recipe.generate.where, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)
+        mix.check_rows(recipe.mix, prepared, synthetic_rows=recipe.generate.rows)
     for number, op in enumerate(recipe.augment):
         try:
             find("ops", op.use)(schema, **op.options)

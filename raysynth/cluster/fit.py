@@ -22,7 +22,7 @@ from raysynth.errors import StoppedError
 from raysynth.generators.base import Trained
 from raysynth.layout import Arrays, Batch, Facts
 from raysynth.models import codec_of, generator_of
-from raysynth.runs import Folder
+from raysynth.runs import Folder, parquet_rows
 from raysynth.schema import Schema
 from raysynth.stores.base import join, store_for
 from raysynth.training import Trainer, initialise
@@ -240,9 +240,7 @@ def _fetch(urls: pa.Table) -> pa.Table:
 
 
 def load_part(data: bytes) -> pa.Table:
-    import pyarrow.parquet as pq
-
-    return pq.read_table(pa.BufferReader(data))
+    return parquet_rows(data)
 
 
 def table_of(batch: Batch) -> pa.Table:

@@ -6,8 +6,9 @@ shows every row to the metrics that must see them all. Memory is that of the sam
 synthetic rows are.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
 from urllib.parse import unquote
@@ -35,7 +36,7 @@ from raysynth.schema import Schema
 from raysynth.stages.train import hashes
 from raysynth.stores.base import join
 
-ROWS_VERSION = 2
+ROWS_VERSION = 3
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
 _HASHED: tuple[Side, ...] = ("train", "holdout")
 _SLACK = 6.0  # standard deviations: how far above its expectation the threshold of a sample lies
@@ -94,11 +95,11 @@ def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: F
 
 
 def told_by(derive: Mapping[str, str], target: str | None) -> frozenset[str]:
-    """The columns that give a derived target away: those that it is computed from, and what is derived from any of them."""
-    if target is None or target not in derive:
+    """The columns that give a target away: those that it is computed from, and what is derived from it or from any of them."""
+    if target is None:
         return frozenset()
     read = {name: Expression.parse(text, f"derive.{name}").columns for name, text in derive.items()}
-    found = set(read[target])
+    found = {target, *read.get(target, ())}
     for _ in read:  # derived columns may read derived ones
         found |= {column for name in found & set(read) for column in read[name]}
         found |= {name for name, columns in read.items() if columns & found}
@@ -209,7 +210,17 @@ def _scores(metrics: list[Metric], seen: Seen, sides: Mapping[Side, list[Piece]]
     with Progress("evaluate", len(metrics), "metrics") as progress:
         results = dict(_advancing(map_items(range(len(metrics)), scorer, workers=recipe.generate.workers, keep=False), progress))
         found = [results[number] for number in range(len(metrics))]
-    return [score for scores in found for score in scores]
+    return [_sayable(score) for scores in found for score in scores]
+
+
+def _sayable(score: Score) -> Score:
+    """Without numbers that JSON has no word for: whatever a metric makes of odd rows, it cannot end a run."""
+    if score.value is not None and not math.isfinite(score.value):
+        return replace(score, value=None, ceiling=None, columns={}, facts={}, why=f"it came out as {score.value}")
+    ceiling = score.ceiling if score.ceiling is not None and math.isfinite(score.ceiling) else None
+    columns = {name: value for name, value in score.columns.items() if math.isfinite(value)}
+    facts = {name: fact for name, fact in score.facts.items() if not isinstance(fact, float) or math.isfinite(fact)}
+    return replace(score, ceiling=ceiling, columns=columns, facts=facts)
 
 
 def _advancing(items: Iterator[tuple[int, Any]], progress: Progress) -> Iterator[tuple[int, Any]]:

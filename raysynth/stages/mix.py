@@ -43,9 +43,10 @@ from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import ROW_ID, Column, Schema
 from raysynth.stores.base import join, store_for
 
-__all__ = ["check", "mix_facts", "run"]
+__all__ = ["check", "check_rows", "mix_facts", "run"]
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
+_UNKNOWN_ROWS = 10**15
 _SPLITS = {"validation": "validation", "holdout": "test"}  # of the prepared rows → of the mix
 
 
@@ -113,6 +114,12 @@ def run(recipe: Recipe, run: Run, prepared: Folder, augmented: Folder | None, sy
     _check_counts(folder)
     run.point("mixed", folder)
     return folder
+
+
+def check_rows(asked: Mix, prepared: Folder, *, synthetic_rows: int) -> None:
+    """Before anything is trained: DataError if it asks for more rows of a kind than there will be; of augmented ones that is not known yet."""
+    real = sum(entry["rows"] for entry in prepared.manifest().to_pylist() if entry["sub"].split("/")[0] == "train")
+    rows_to_take(asked, {"real": real, "augmented": _UNKNOWN_ROWS, "synthetic": synthetic_rows})
 
 
 def mix_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None, synthetic: Folder) -> dict[str, Any]:

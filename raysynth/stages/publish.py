@@ -47,10 +47,16 @@ def run(
     published = run.published()
     if published is None or _changed(published, folders, facts):
         published = run.publish(folders, facts)
-        text = card(_card(recipe, prepared, model, folders, published, scores, gates))
-        run.store.replace(join(run.url, "README.md"), text.encode())
         say(stage="publish", folders=[folder.path for folder in folders], forced=facts["forced"])
+    _write_card(run, card(_card(recipe, prepared, model, folders, published, scores, gates)).encode())
     return published
+
+
+def _write_card(run: Run, text: bytes) -> None:
+    """Each time, since a driver may have died after it published."""
+    url = join(run.url, "README.md")
+    if not run.store.exists(url) or run.store.read(url) != text:
+        run.store.replace(url, text)
 
 
 def _refusal(failed: list[Gate], evaluation: Folder | None) -> str:
@@ -81,6 +87,12 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("raysynth", "ray", "torch", "pyarrow", "numpy", "scikit-learn")}
 
 
+def _again(recipe: Recipe) -> dict[str, Any]:
+    """What makes the same once more: of the keys that are null, only `evaluate` means something else than no key."""
+    told = recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"run"})
+    return told if recipe.evaluate is not None else {**told, "evaluate": None}
+
+
 def _card(
     recipe: Recipe,
     prepared: Folder,
@@ -93,7 +105,7 @@ def _card(
     entries = published["folders"]
     return Card(
         name=recipe.name,
-        recipe=recipe.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"run"}),
+        recipe=_again(recipe),
         folders={folder.name: {**entries[folder.name], "path": folder.path} for folder in folders},
         scores=scores,
         gates=gates,

@@ -187,4 +187,8 @@ def test_a_failed_gate_leaves_the_older_publication_and_force_is_recorded(bench:
     published = publish.run(bench.recipe, run, bench.prepared, None, synthetic, None, evaluation, force=True)
     assert published["forced"] is True and not all(gate["holds"] for gate in published["gates"])
     assert json.loads((bench.folder / "published" / "published.json").read_bytes())["forced"] is True
-    assert "Published by force" in (bench.folder / "published" / "README.md").read_text()
+    card = bench.folder / "published" / "README.md"
+    assert "Published by force" in card.read_text()
+    card.write_text("what a driver left that died after it published")
+    publish.run(bench.recipe, run, bench.prepared, None, synthetic, None, evaluation, force=True)
+    assert "Published by force" in card.read_text()

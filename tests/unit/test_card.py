@@ -89,6 +89,13 @@ def test_a_fence_is_longer_than_what_it_holds() -> None:
     assert yaml.safe_load(inside) == {"rules": ["```\n# not a head"]}
 
 
+def test_columns_and_classes_that_are_only_called_like_secrets_are_kept() -> None:
+    recipe = {"derive": {"token_len": "length(token)"}, "generate": {"where": {"secretary": "yes"}}, "source": {"secret": "x"}}
+    text = recipe_text(recipe)
+    assert "length(token)" in text and "secretary: 'yes'" in text
+    assert "secret: (left out)" in text
+
+
 def test_the_recipe_keeps_no_secret() -> None:
     recipe = {"source": {"url": "s3://me:hush@bucket/a/*.parquet?token=hush", "options": {"api_key": "hush", "sep": ";"}}}
     text = recipe_text(recipe)

@@ -12,6 +12,7 @@ from raysynth.cleaning import row_hash
 from raysynth.draws import Draws
 from raysynth.features import Points, Table
 from raysynth.metrics.base import WORD, Score, Seen, Side
+from raysynth.metrics.privacy.nearest import Nearest
 from raysynth.parts import available, find
 from raysynth.schema import Column, Kind, Schema
 from raysynth.stages.evaluate import told_by
@@ -173,4 +174,31 @@ def test_a_derived_target_is_not_told_by_what_it_is_computed_from() -> None:
     assert told_by(derive, "late") == {"delay", "very"}
     assert told_by(derive, "very") == {"delay", "late"}
     assert told_by(derive, "far") == {"distance"}
-    assert told_by(derive, "delay") == told_by(derive, None) == frozenset()
+    assert told_by(derive, "delay") == {"late", "very"}  # which are computed from it
+    assert told_by(derive, None) == told_by(derive, "carrier") == frozenset()
+
+
+@pytest.mark.parametrize(("columns", "levels"), [(4, 4), (4, 10), (5, 20), (2, 3)], ids=["4x4", "4x10", "5x20", "2x3"])
+def test_among_classes_where_many_rows_are_equally_near_a_law_is_near_neither_and_a_copy_is_near_train(
+    columns: int, levels: int
+) -> None:
+    noise = np.random.default_rng(0)
+    weights = 1 / np.arange(1, levels + 1) ** 1.2
+    schema = Schema(tuple(Column(f"c{at}", "category", pa.string()) for at in range(columns)))
+
+    def drawn(rows: int) -> pa.Table:
+        cells = {name: noise.choice(levels, rows, p=weights / weights.sum()).astype(str) for name in schema.names}
+        return pa.table(cells).append_column(WORD, pa.array(np.arange(rows, dtype=np.uint64)))
+
+    def nearer(synthetic: pa.Table) -> float:
+        samples: dict[Side, pa.Table] = {**real, "synthetic": synthetic}
+        seen = Seen(samples, {side: table.num_rows for side, table in samples.items()})
+        metric = Nearest(schema)
+        metric.settle(seen)
+        return metric.score(seen, {side: metric.observe(samples[side], side) for side in metric.sides})[0].value or 0.0
+
+    real: dict[Side, pa.Table] = {"train": drawn(4000), "holdout": drawn(1200), "validation": drawn(600)}
+    law = nearer(drawn(2000))
+    assert law == pytest.approx(0.5, abs=0.03)
+    assert nearer(real["train"]) > law
+    assert nearer(real["holdout"]) < law

@@ -192,6 +192,8 @@ def test_derived_columns_are_computed_anew_and_row_ids_are_unique() -> None:
         ("tabular.balance", {"column": "rich"}, DataError, "has 1 classes"),
         ("tabular.jitter", {"columns": ("nobody",)}, RecipeError, "'nobody' is no numeric column"),
         ("tabular.balance", {"column": "huge", "to": {"1": -1.0}}, RecipeError, "to: must give each class a share"),
+        ("tabular.balance", {"column": "huge", "to": {"1": float("inf")}}, RecipeError, "to: must give each class a share"),
+        ("tabular.balance", {"column": "label", "to": {"rare": 1.0, "often": 1e-9}}, DataError, "would come back .* times"),
         ("tabular.balance", {"column": "id"}, DataError, "has more than 1000 classes"),
         ("tabular.mixup", {"target": "x"}, RecipeError, "no column 'x'"),
         ("tabular.mixup", {"target": "label", "alpha": 0.0}, RecipeError, "alpha and pool_rows"),

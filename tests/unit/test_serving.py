@@ -295,6 +295,8 @@ def test_rules_that_cannot_be_met_are_told(server: Server) -> None:
         ({"rows": 1, "offset": 2**53}, 422, "offset"),
         ({"rows": 1, "columns": []}, 422, "columns"),
         ({"rows": 1, "columns": ["colour"]}, 422, "no column 'colour'"),
+        ({"rows": 1, "columns": ["\ud800"]}, 422, "no column"),
+        ({"rows": 1, "where": {"grade": ["\ud800"]}}, 422, "surrogate"),
         ({"rows": 1, "where": {"colour": 3}}, 422, "no such column"),
         ({"rows": 1, "where": {"stock": "x"}}, 422, "stock"),
         ({"rows": 1, "where": {"stock": []}}, 422, "where.stock"),
@@ -333,6 +335,20 @@ def test_an_ask_that_does_not_fit_is_told_why(server: Server, ask: dict[str, Any
 )
 def test_what_is_wrong_is_a_problem(server: Server, method: str, path: str, more: dict[str, Any], status: int) -> None:
     problem_of(server.ask(method, path, **more), status)
+
+
+def test_a_405_names_all_methods_of_the_path(server: Server) -> None:
+    answer = server.ask("PUT", "/v1/jobs")
+    problem_of(answer, 405)
+    assert answer.headers["allow"] == "GET, POST"
+
+
+def test_what_fails_within_is_a_problem_that_does_not_say_why(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> Mapping[str, Published]:
+        raise KeyError("what is nobody's business")
+
+    monkeypatch.setattr(server.service, "models", fails)
+    assert problem_of(server.ask("GET", "/v1/models"), 500) == "the server failed; its log has the request id"
 
 
 def test_everything_but_health_and_the_page_needs_a_key(server: Server) -> None:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
 from raysynth.errors import DataError
@@ -60,6 +61,17 @@ def test_rows_of_the_same_law_teach_as_well_as_real_ones(target: str, kind: str,
         assert all(0 <= told[measure] <= 1 for told in classes.values() for measure in ("precision", "recall", "f1"))
     else:
         assert found["utility_real"].facts["mean_absolute_error"] <= found["utility_real"].facts["root_mean_squared_error"]
+
+
+@pytest.mark.parametrize("unit", [2.0**600, 2.0**-600, 2.0**-1040], ids=["huge", "tiny", "subnormal"])
+def test_the_unit_of_a_target_does_not_matter(unit: float) -> None:
+    def in_unit(rows: pa.Table) -> pa.Table:
+        return rows.set_column(rows.column_names.index("delay"), "delay", pc.multiply(rows["delay"], unit))
+
+    found = scores("delay", {side: in_unit(rows) for side, rows in SAMPLES.items()})
+    usual = scores("delay", SAMPLES)
+    for name in ("utility_real", "utility_synthetic"):
+        assert found[name].value == pytest.approx(usual[name].value, abs=0.02)
 
 
 @pytest.mark.parametrize(("target", "most"), [("late", 0.65), ("delay", 0.2)])

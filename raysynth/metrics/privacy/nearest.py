@@ -19,17 +19,21 @@ from raysynth.metrics.base import Metric, Score, Seen, Side
 
 LEAST_ROWS = 30
 _ASKED_BLOCK, _KNOWN_BLOCK = 8192, 2048
+_ROUNDING = 4e-6  # of float32 products of some hundred terms
 _FEW_DIMENSIONS = 10  # a tree beats the product of matrices up to about here
 
 
 @dataclass(frozen=True)
-class _Distances:
-    """(asked rows,): the squared distance to the nearest row."""
+class _Neighbours:
+    """(asked rows,): the squared distance to the nearest row, and how many rows are at it."""
 
     nearest: NDArray[np.float64]
+    count: NDArray[np.int64]
 
-    def merge(self, other: "_Distances") -> "_Distances":
-        return _Distances(np.minimum(self.nearest, other.nearest))
+    def merge(self, other: "_Neighbours") -> "_Neighbours":
+        tie = _tie(self.nearest, other.nearest)
+        count = np.where(tie, self.count + other.count, np.where(self.nearest < other.nearest, self.count, other.count))
+        return _Neighbours(np.minimum(self.nearest, other.nearest), count)
 
 
 class Nearest(Metric):
@@ -43,8 +47,8 @@ class Nearest(Metric):
         self._points = Points.settle(samples[:1], self.schema)
         self._asked = self._points.of(pa.concat_tables(samples[1:]).select(self.schema.learnt.names))
 
-    def observe(self, rows: pa.Table, side: Side) -> _Distances:
-        return _Distances(_squared(self._asked, self._points.of(rows.select(self.schema.learnt.names))))
+    def observe(self, rows: pa.Table, side: Side) -> _Neighbours:
+        return _neighbours(self._asked, self._points.of(rows.select(self.schema.learnt.names)))
 
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
         """The ceiling asks the same of validation rows, which nothing was learnt from."""
@@ -53,8 +57,8 @@ class Nearest(Metric):
             why = f"it takes {LEAST_ROWS} rows of train, hold-out and synthetic"
             return [Score("nearer_to_train", None, 1.0, 0.5, why=why)]
         asked = seen.samples["synthetic"].num_rows
+        shares = _nearer(stats["train"], stats["holdout"])
         train, holdout = stats["train"].nearest, stats["holdout"].nearest
-        shares = _nearer(train, holdout)
         value = _balanced(float(shares[:asked].mean()), train_rows, holdout_rows)
         others = shares[asked:]
         ceiling = _balanced(float(others.mean()), train_rows, holdout_rows) if len(others) >= LEAST_ROWS else 0.5  # by symmetry
@@ -69,10 +73,15 @@ class Nearest(Metric):
         return [Score("nearer_to_train", value, 1.0, 0.5, ceiling, facts=facts)]
 
 
-def _nearer(train: NDArray[np.float64], holdout: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(asked rows,): 1 where train is nearer, ½ on a tie, else 0."""
-    tie = np.abs(train - holdout) <= 1e-9 * (1 + np.minimum(train, holdout))
-    return np.where(tie, 0.5, (train < holdout).astype(np.float64))
+def _tie(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[np.bool_]:
+    return (one == other) | (np.abs(one - other) <= 1e-9 * (1 + np.minimum(one, other)))
+
+
+def _nearer(train: _Neighbours, holdout: _Neighbours) -> NDArray[np.float64]:
+    """(asked rows,): 1 where train is nearer, 0 where hold-out is. On a tie, as among classes, where many rows are at the same distance:
+    train's share of them, which on the whole is t / (t + h) too if nothing was learnt by heart."""
+    share = train.count / np.maximum(1, train.count + holdout.count)
+    return np.where(_tie(train.nearest, holdout.nearest), share, (train.nearest < holdout.nearest).astype(np.float64))
 
 
 def _balanced(share: float, train_rows: int, holdout_rows: int) -> float:
@@ -80,26 +89,34 @@ def _balanced(share: float, train_rows: int, holdout_rows: int) -> float:
     return round(of_train / (of_train + of_holdout), 6)
 
 
-def _squared(asked: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
-    """(asked rows,): the squared distance to the nearest known row; infinite where there is none."""
+def _neighbours(asked: NDArray[np.float32], known: NDArray[np.float32]) -> _Neighbours:
+    """Infinitely far where there is none."""
     if not len(known) or not len(asked):
-        return np.full(len(asked), np.inf)
+        return _Neighbours(np.full(len(asked), np.inf), np.zeros(len(asked), np.int64))
     if asked.shape[1] <= _FEW_DIMENSIONS:
         from scipy.spatial import cKDTree
 
-        distance, _ = cKDTree(known.astype(np.float64)).query(asked.astype(np.float64))
-        return np.square(distance)
-    return np.concatenate([_block(asked[start : start + _ASKED_BLOCK], known) for start in range(0, len(asked), _ASKED_BLOCK)])
+        tree, points = cKDTree(known.astype(np.float64)), asked.astype(np.float64)
+        distance, _ = tree.query(points)
+        count: Any = tree.query_ball_point(points, distance * (1 + 1e-9) + 1e-12, return_length=True)
+        return _Neighbours(np.square(distance), np.asarray(count, dtype=np.int64))
+    blocks = [_block(asked[start : start + _ASKED_BLOCK], known) for start in range(0, len(asked), _ASKED_BLOCK)]
+    return _Neighbours(*(np.concatenate(parts) for parts in zip(*blocks, strict=True)))
 
 
-def _block(asked: NDArray[np.float32], known: NDArray[np.float32]) -> NDArray[np.float64]:
+def _block(asked: NDArray[np.float32], known: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The nearest by float32 products, its distance then in float64: rounding must not make copies of neighbours."""
-    best, index = np.full(len(asked), np.inf, np.float32), np.zeros(len(asked), np.int64)
+    best, index, count = np.full(len(asked), np.inf, np.float32), np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int64)
+    rounding = (_ROUNDING * (1 + np.einsum("ij,ij->i", asked, asked))).astype(np.float32)
     for start in range(0, len(known), _KNOWN_BLOCK):
         block = known[start : start + _KNOWN_BLOCK]
         partial = np.einsum("ij,ij->i", block, block)[None, :] - 2 * (asked @ block.T)  # |asked|² changes no order
         column = partial.argmin(axis=1)
         value = partial[np.arange(len(asked)), column]
+        near = value <= best + rounding  # of these rows, this block has some as near as any before
+        lowest = np.minimum(value[near], best[near])
+        here = np.count_nonzero(partial[near] <= (lowest + rounding[near])[:, None], axis=1)
+        count[near] = here + np.where(best[near] <= lowest + rounding[near], count[near], 0)
         better = value < best
         best[better], index[better] = value[better], column[better] + start
-    return np.square(asked.astype(np.float64) - known[index].astype(np.float64)).sum(axis=1)
+    return np.square(asked.astype(np.float64) - known[index].astype(np.float64)).sum(axis=1), count

@@ -58,6 +58,7 @@ class _Task:
         self.classes = levels([self.samples["train"]], target) if is_class(column) or few else []
         self.why = self._why_not(column.kind, distinct)
         if not self.why:
+            self.unit = 1.0 if self.classes else _unit(numbers(self.samples["train"].column(target)))
             self.table = Table.settle(list(self.samples.values()), schema, without=[target, *told_by])
             self.held = self._pair("holdout")
             self.validation = self._pair("validation")
@@ -91,7 +92,7 @@ class _Task:
     def _pair(self, side: Side) -> Pair:
         rows = self.samples[side]
         column = rows.column(self.target)
-        wanted = codes(column, self.classes) if self.classes else numbers(column)
+        wanted = codes(column, self.classes) if self.classes else numbers(column) / self.unit
         kept = wanted < len(self.classes) if self.classes else ~np.isnan(wanted)
         return self.table.of(rows)[kept], wanted[kept]
 
@@ -125,8 +126,8 @@ class _Task:
         model, asked = self._fitted(HistGradientBoostingRegressor, known, wanted)
         said = model.predict(asked)
         errors = {
-            "mean_absolute_error": round(float(mean_absolute_error(self.held[1], said)), 6),
-            "root_mean_squared_error": round(float(root_mean_squared_error(self.held[1], said)), 6),
+            "mean_absolute_error": float(f"{mean_absolute_error(self.held[1], said) * self.unit:.6g}"),
+            "root_mean_squared_error": float(f"{root_mean_squared_error(self.held[1], said) * self.unit:.6g}"),
         }
         return float(r2_score(self.held[1], said)), {"kind": "regression", "measure": "R²", **errors}
 
@@ -141,6 +142,17 @@ class _Task:
             stops = bool(kept.sum() >= LEAST_ROWS)
             judge = {"X_val": seen[kept][:, columns], "y_val": said[kept]} if stops else {}
             return boosting(early_stopping=stops, **usual).fit(known[:, columns], wanted, **judge), self.held[0][:, columns]
+
+
+def _unit(values: NDArray[np.float64]) -> float:
+    """About how far values lie apart, as a power of two: measured in it, no square overflows or vanishes, and no bit is lost."""
+    values = values[~np.isnan(values)]
+    largest = float(np.abs(values).max(initial=0.0))
+    if not largest:
+        return 1.0
+    scaled = values / largest
+    spread = float(np.abs(scaled - np.median(scaled)).mean()) or 1.0
+    return float(np.exp2(np.clip(np.round(np.log2(spread) + np.log2(largest)), -1074, 1023)))
 
 
 def _with_target(rows: pa.Table, target: str) -> pa.Table:

@@ -1,5 +1,6 @@
 """Rows → more rows of the classes that are rare, so that real and augmented rows together go towards a distribution."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from raysynth.ops.base import Op, Stats
 from raysynth.schema import Schema
 
 MOST_CLASSES = 1000
+MOST_TIMES = 1000  # that a row comes back: more is a data set of one row
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Balance(Op):
             raise RecipeError(f"column: no column '{column}'. Columns: {', '.join(schema.names)}")
         if schema[column].kind not in ("category", "boolean", "integer"):
             raise RecipeError(f"column: '{column}' is of kind {schema[column].kind}, and classes are category, boolean or integer")
-        if to is not None and (not to or min(to.values()) < 0 or sum(to.values()) <= 0):
+        if to is not None and not (to and all(0 <= share < math.inf for share in to.values()) and 0 < sum(to.values()) < math.inf):
             raise RecipeError(f"to: must give each class a share of 0 or more (got {to})")
         self.column = column
         self.to = to
@@ -64,6 +66,12 @@ class Balance(Op):
             raise DataError(f"tabular.balance: to names '{unseen[0]}', which '{self.column}' never is in the train rows")
         rows_per_share = max(counts[name] / share for name, share in to.items() if share)
         self._times = {name: max(0.0, to.get(name, 0.0) * rows_per_share / count - 1) for name, count in counts.items()}
+        name, times = max(self._times.items(), key=lambda item: item[1])
+        if times > MOST_TIMES:
+            raise DataError(
+                f"tabular.balance: each of the {counts[name]} rows where '{self.column}' is '{name}' would come back {times:,.0f} times, "
+                f"and at most {MOST_TIMES:,} are made. Set `to` to shares that are less apart, or leave out the classes of few rows"
+            )
 
     def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
         values = rows.column(self.column).cast(pa.string()).to_pylist()
