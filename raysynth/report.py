@@ -139,7 +139,7 @@ def _useful(score: Mapping[str, Any]) -> str:
 def _copied(score: Mapping[str, Any]) -> str:
     value = float(score["value"])
     if value == 0:
-        return "No synthetic row repeats a real one cell by cell."
+        return "No synthetic row repeats a real train row cell by cell."
     beside = "" if score["ceiling"] is None else f"; of real held-out rows {score['ceiling']:.3%} do"
     return f"{value:.3%} of the synthetic rows repeat a real train row cell by cell{beside}."
 

@@ -2,6 +2,7 @@
 
 import datetime as dt
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +10,14 @@ import pyarrow.compute as pc
 
 from raysynth.codecs.tabular import Tabular
 from raysynth.commits import commit, commit_files, write_task
+from raysynth.gates import Gate
 from raysynth.generators.autoregressive import Autoregressive
 from raysynth.histograms import histograms
 from raysynth.metrics.base import Seen, Side
 from raysynth.metrics.fidelity.column_shapes import ColumnShapes
 from raysynth.models import load_model, model_files
 from raysynth.orders import Order, files_of
+from raysynth.report import Report, page
 from raysynth.runs import Folder, Run, folder_id
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, Column, Schema
@@ -95,9 +98,27 @@ def evaluated(run: Run, real: pa.Table, sampler: Sampler) -> Folder:
     samples: dict[Side, pa.Table] = {"train": rows.slice(0, 1500), "holdout": rows.slice(1500), "synthetic": sampler.range(0, 500)}
     counts: dict[Side, int] = {side: table.num_rows for side, table in samples.items()}
     scores = ColumnShapes(SCHEMA).score(Seen(samples, counts), {})
-    told = {"version": 1, "target": None, "rows": counts, "sample_rows": 1500, "scores": [asdict(score) for score in scores]}
+    told: dict[str, Any] = {
+        "version": 1,
+        "target": None,
+        "rows": counts,
+        "sample_rows": 1500,
+        "scores": [asdict(score) for score in scores],
+    }
     folder = run.folder("evaluation", folder_id(told))
     folder.write_json("scores.json", told)
     folder.write_json("histograms.json", histograms(samples["train"], SCHEMA))
-    commit_files(folder, ["scores.json", "histograms.json"])
+    report = Report(
+        name="shop",
+        scores=told["scores"],
+        gates=[Gate("column_shapes >= 0.5 and column_shapes <= holdout.column_shapes + 0.1", True, {"column_shapes": 0.9})],
+        schema=SCHEMA,
+        samples=samples,
+        rows=counts,
+        recipe={"name": "shop", "rules": list(RULES)},
+        stages=[{"stage": "train", "id": "0", "rows": 1500, "bytes": None, "seconds": 1.0, "cpu_seconds": 1.0}],
+        warnings=["<script>alert(2)</script>"],
+    )
+    folder.store.put(join(folder.url, "report.html"), page(report).encode())
+    commit_files(folder, ["scores.json", "histograms.json", "report.html"])
     return folder
