@@ -48,6 +48,10 @@ Keys = Annotated[
 @app.callback()
 def options(json_lines: Annotated[bool, typer.Option("--json", help="JSON lines instead of bars and tables")] = False) -> None:
     progress.JSON_LINES = json_lines or not sys.stdout.isatty()
+    if told := os.environ.get("RAYSYNTH_SUBMITTED"):  # only a job has it
+        from raysynth.cluster.submit import check_versions
+
+        check_versions(told)
 
 
 Force = Annotated[bool, typer.Option("--force", help="publish although a gate fails; the publication and its card say so")]
@@ -99,6 +103,23 @@ def evaluate(recipe: RecipePath, set_: Overrides = None) -> None:
 def publish(recipe: RecipePath, set_: Overrides = None, force: Force = False) -> None:
     """Up to the publication, which asks the gates."""
     _stage("publish", recipe, set_, force=force)
+
+
+@app.command()
+def submit(
+    recipe: RecipePath,
+    address: Annotated[str, typer.Option(help="the cluster's dashboard, http://head:8265; the token comes from Ray's own places")],
+    set_: Overrides = None,
+    force: Force = False,
+    detach: Annotated[bool, typer.Option("--detach", help="do not wait for its end")] = False,
+) -> None:
+    """Every stage, as a Ray job on a cluster: its log follows, its exit code is this command's, Ctrl+C stops it."""
+    from raysynth.cluster.submit import submit as submit_job
+    from raysynth.recipe import load_recipe
+
+    asked = load_recipe(recipe, set_ or [])
+    command = [word for item in set_ or [] for word in ("--set", item)] + (["--force"] if force else [])
+    raise SystemExit(submit_job(recipe, name=asked.name, address=address, command=command, detach=detach))
 
 
 @app.command()

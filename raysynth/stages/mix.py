@@ -117,7 +117,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder, augmented: Folder | None, sy
 
 
 def check_rows(asked: Mix, prepared: Folder, *, synthetic_rows: int) -> None:
-    """Before anything is trained: DataError if it asks for more rows of a kind than there will be; of augmented ones that is not known yet."""
+    """Before anything is trained: DataError if it asks for more rows of a kind than there will be (of augmented ones nobody knows yet)."""
     real = sum(entry["rows"] for entry in prepared.manifest().to_pylist() if entry["sub"].split("/")[0] == "train")
     rows_to_take(asked, {"real": real, "augmented": _UNKNOWN_ROWS, "synthetic": synthetic_rows})
 
