@@ -40,6 +40,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/conditioning.py
 	"$(BIN)/python" benchmarks/speed.py
 	"$(BIN)/python" benchmarks/evaluate.py
+	"$(BIN)/python" benchmarks/serve.py
 
 test-all: check ## everything, the slow tests too
 	@"$(BIN)/python" -m pytest tests/integration tests/browser -n 2 --dist loadfile

@@ -4,6 +4,7 @@ A token is `rs_` and 256 random bits, so a plain SHA-256 is enough: slow hashes 
 and nobody guesses, or tables, 2^256 numbers (OWASP Password Storage and NIST SP 800-63B, section 5.1.2, ask for them for passwords).
 """
 
+import asyncio
 import contextlib
 import hmac
 import json
@@ -68,6 +69,12 @@ class Keyring:
             if hmac.compare_digest(key.sha256.encode(), digest.encode()):
                 found = key
         return found if found is not None and found.revoked is None else None
+
+    async def checked(self, token: str) -> Key | None:
+        """What `check` says, for an event loop: only where the store must be read it takes a thread."""
+        if self._known is not None and time.monotonic() - self._looked_seconds < REFRESH_SECONDS:
+            return self.check(token)
+        return await asyncio.to_thread(self.check, token)
 
     def list(self) -> Keys:
         """All keys, revoked ones too, in the order in which they were made. DataError if the file is broken."""

@@ -110,7 +110,9 @@ def _scalar(name: str, value: Any, column: Column) -> pa.Scalar:
         if isinstance(value, bool) != pa.types.is_boolean(type) and not isinstance(value, str):
             raise pa.ArrowInvalid("a truth value and a number are not the same")
         if isinstance(value, str):
-            return _of_text(value, type)
+            known = _of_text(value, type)
+            known.as_py()  # an OverflowError where Python has no such moment: in a zone in the east the year 1 began in the year 0
+            return known
         if pa.types.is_integer(type) and value != int(value):
             raise pa.ArrowInvalid("give a whole number")
         if pa.types.is_temporal(type) and not pa.types.is_duration(type):

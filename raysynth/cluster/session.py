@@ -88,6 +88,7 @@ def session() -> Generator[Any]:
             options |= {"include_dashboard": False, "object_store_memory": 1 << 30}
         if not local:
             _check_answers(os.environ["RAY_ADDRESS"])
+            os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a job's own variables stay beside the pins
         ray.init(
             address="local" if local else None,
             log_to_driver=False,

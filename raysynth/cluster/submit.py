@@ -16,7 +16,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from raysynth.cluster.session import pins
 from raysynth.errors import RaysynthError, RecipeError, StoppedError, StoreError
 
 SUBMITTED = "RAYSYNTH_SUBMITTED"
@@ -70,8 +69,7 @@ def _asked(client: Any, folder: str, name: str, command: Sequence[str]) -> str:
     package = importlib.util.find_spec("raysynth")
     modules = list(package.submodule_search_locations or ()) if package is not None else []
     entrypoint = shlex.join(["python", "-m", "raysynth", "--json", "run", "recipe.yaml", *command])
-    environment = {**pins(), SUBMITTED: json.dumps(_versions())}
-    runtime = {"working_dir": folder, "py_modules": modules, "env_vars": environment}
+    runtime = {"working_dir": folder, "py_modules": modules, "env_vars": {SUBMITTED: json.dumps(_versions())}}
     try:
         return str(client.submit_job(entrypoint=entrypoint, runtime_env=runtime, metadata={"recipe": name, "by": "raysynth"}))
     except Exception as error:

@@ -1,14 +1,30 @@
 """What goes over HTTP: the bodies of requests and answers, and problems (RFC 9457)."""
 
+import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from raysynth.errors import RaysynthError
 
 PROBLEM = "application/problem+json"
 MOST_ROW_NUMBER = 2**53 - 1  # JavaScript's largest whole number; a data set of so many rows is not to be had
-SEED = Field(ge=0, le=MOST_ROW_NUMBER, description="the same seed and offset give the same rows; left out, one is drawn and told")
+SEED = Field(
+    ge=0,
+    le=MOST_ROW_NUMBER,
+    strict=True,
+    description="the same seed and offset give the same rows; left out, one is drawn and told",
+)
+
+
+def _of_characters(where: dict[str, Any]) -> dict[str, Any]:
+    """JSON can say half of a surrogate pair (RFC 8259, section 8.2), and no UTF-8 can."""
+    try:
+        json.dumps(where, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None
+    return where
+
 
 Number = int | Annotated[float, Field(allow_inf_nan=False)]
 Scalar = bool | Number | str | None
@@ -18,6 +34,7 @@ Bounds = Annotated[
 Where = Annotated[
     dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=1000)] | Bounds],
     Field(max_length=100, description="column → a value, a list of values, or a range; null is a value"),
+    AfterValidator(_of_characters),
 ]
 
 
@@ -28,9 +45,9 @@ class _Body(BaseModel):
 class Ask(_Body):
     """A sample of a model's rows."""
 
-    rows: int = Field(100, ge=1, le=MOST_ROW_NUMBER)
+    rows: int = Field(100, ge=1, le=MOST_ROW_NUMBER, strict=True)
     seed: Annotated[int, SEED] | None = None
-    offset: int = Field(0, ge=0, le=MOST_ROW_NUMBER, description="the number of the first row")
+    offset: int = Field(0, ge=0, le=MOST_ROW_NUMBER, strict=True, description="the number of the first row")
     where: Where | None = Field(None, description="left out: the condition of the published data set, if it has one")
     columns: Annotated[list[str], Field(min_length=1, max_length=10_000)] | None = Field(None, description="left out: all")
 
@@ -39,10 +56,12 @@ class AskJob(_Body):
     """A data set of any size, written into the store that the server is set up with."""
 
     model: str = Field(min_length=1, max_length=200)
-    rows: int = Field(ge=1, le=MOST_ROW_NUMBER)
+    rows: int = Field(ge=1, le=MOST_ROW_NUMBER, strict=True)
     seed: Annotated[int, SEED] | None = None
     where: Where | None = None
-    rows_per_part: Annotated[int, Field(ge=1, le=10_000_000)] | None = Field(None, description="left out: about 128 MiB")
+    rows_per_part: Annotated[int, Field(ge=1, le=10_000_000, strict=True)] | None = Field(
+        None, description="left out: about 128 MiB"
+    )
 
 
 class Alive(_Body):
@@ -137,6 +156,9 @@ class HttpError(RaysynthError):
     def __init__(self, status: int, title: str, detail: str, *, retry_after_seconds: int | None = None) -> None:
         super().__init__(detail)
         self.status, self.title, self.retry_after_seconds = status, title, retry_after_seconds
+
+
+INTERNAL = HttpError(500, "Internal error", "the server failed; its log has the request id")
 
 
 def problem(status: int, title: str, detail: str, request_id: str) -> dict[str, Any]:

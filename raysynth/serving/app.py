@@ -34,7 +34,10 @@ LOOK_SECONDS = 2.0  # how soon a coordinator sees a job that it was not told of,
 TASK_SECONDS = 3600.0  # of one range of parts
 CANCELLED = "cancelled"
 TRIES = 20  # of one range: a replica that dies is replaced within seconds
-SPARE_REQUESTS = 64  # that Serve lets through beyond the guard's own cap, so that it is the guard who answers
+SPARE_REQUESTS = (
+    4096  # that Serve lets through beyond the guard's cap: it is the guard who answers, and Serve's router, when it holds
+)
+# requests back, falls to a few a second (ray 2.60)
 
 
 class HopelessError(RaysynthError):
@@ -87,7 +90,7 @@ def _api(models_per_replica: int) -> type:
             self._published: dict[str, Published] = {}  # by key: what Serve's multiplexing hands back is the key alone
 
         def __serve_build_asgi_app__(self) -> Any:
-            return make_app(self.service, self.jobs, self.start_job, self.keyring.check, tells_id=False)
+            return make_app(self.service, self.jobs, self.start_job, self.keyring.checked, tells_id=False)
 
         async def load(self, published: Published) -> Served:
             self._published[published.key] = published

@@ -3,19 +3,18 @@
 Denies by default: whatever is not in OPEN needs a key, a path that does not exist too.
 """
 
-import asyncio
 import json
 import logging
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from raysynth.keys import Key
-from raysynth.serving.api import PROBLEM, HttpError, problem
+from raysynth.serving.api import INTERNAL, PROBLEM, HttpError, problem
 
 log = logging.getLogger("raysynth.serving")
 
@@ -32,6 +31,10 @@ SECURITY: dict[str, str] = {
 RETRY_SECONDS = 1
 
 
+CheckKey = Callable[[str], Awaitable[Key | None]]
+"""A token → its key, or None; its time must not tell which token is near."""
+
+
 class Meter(Protocol):
     """Told of each request when it has ended."""
 
@@ -39,7 +42,7 @@ class Meter(Protocol):
 
 
 class Guard:
-    """`open_paths`: answered without a key. `check`: a token → its key, or None; it must not leak by its time which token is near.
+    """`open_paths`: answered without a key.
     `tells_id`: False where the server around it puts the request id on answers itself, as Ray Serve does."""
 
     def __init__(
@@ -47,7 +50,7 @@ class Guard:
         app: ASGIApp,
         *,
         open_paths: frozenset[str],
-        check: Callable[[str], Key | None],
+        check: CheckKey,
         max_requests: int,
         max_body_bytes: int,
         meter: Meter,
@@ -73,7 +76,7 @@ class Guard:
             await answer.refuse(error)
         except Exception:
             log.exception("request %s failed", answer.request_id)
-            await answer.refuse(HttpError(500, "Internal error", "the server failed; its log has the request id"))
+            await answer.refuse(INTERNAL)
         finally:
             self.answering -= 1
             seconds = time.monotonic() - began
@@ -85,7 +88,7 @@ class Guard:
 
     async def _answer(self, scope: Scope, headers: Mapping[str, str], receive: Receive, answer: "_Answer") -> None:
         if scope["path"] not in self.open_paths:
-            scope["state"]["key"] = await asyncio.to_thread(self._key, headers)  # it may read the store
+            scope["state"]["key"] = await self._key(headers)
             if self.answering > self.max_requests:
                 raise HttpError(
                     429,
@@ -100,9 +103,9 @@ class Guard:
         body.count(int(length[:20]), 0)
         await self.app(scope, body.receive, answer.send)
 
-    def _key(self, headers: Mapping[str, str]) -> Key:
+    async def _key(self, headers: Mapping[str, str]) -> Key:
         kind, _, token = headers.get("authorization", "").partition(" ")
-        key = self.check(token.strip()) if kind.lower() == "bearer" and token else None
+        key = await self.check(token.strip()) if kind.lower() == "bearer" and token else None
         if key is None:
             raise HttpError(401, "Unauthorized", "give a valid key in the header: Authorization: Bearer KEY")
         return key

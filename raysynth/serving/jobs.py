@@ -22,6 +22,7 @@ from raysynth.stores.base import join, store_for
 
 INDEX = "_raysynth/jobs"
 """JOBS/_raysynth/jobs/<owner>/<id>.json names every job, so that listing them never lists their parts."""
+MOST_PARTS = 1_000_000
 Ending = Literal["completed", "cancelled", "failed"]
 
 
@@ -75,6 +76,8 @@ def body_hash(ask: AskJob) -> str:
 
 def record_of(ask: AskJob, served: Served, *, id: str, owner: str, created: str, drawn_seed: int) -> Record:
     """RecipeError where `where` does not fit the model."""
+    if ask.rows_per_part is not None and ask.rows > ask.rows_per_part * MOST_PARTS:
+        raise unprocessable(f"rows_per_part: {ask.rows_per_part} gives more than {MOST_PARTS:,} parts. Raise it")
     facts = served.facts
     where = facts["where"] if ask.where is None else ask.where
     served.sampler(where)

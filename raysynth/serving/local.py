@@ -1,8 +1,11 @@
 """`raysynth serve`: settings → a server on this machine (or on the cluster that RAY_ADDRESS names), until it is interrupted."""
 
+import atexit
 import ipaddress
 import os
+import shutil
 import signal
+import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -57,12 +60,23 @@ def _first_key(settings: Settings, host: str) -> str | None:
 
 
 def _use_haproxy() -> None:
-    """Serve's HAProxy instead of its Python proxy: a tenth of the CPU time. Its files go apart, or two clusters of a host share them."""
-    folder = tempfile.mkdtemp(prefix="raysynth-haproxy-")
+    """Serve's HAProxy instead of its Python proxy: a tenth of the CPU time. Its files and ports go apart, or two clusters of a host share
+    them. The folder's name is short, wherever TMPDIR is: Ray adds a node's id, and the path of a socket has 97 bytes at most."""
+    folder = Path(tempfile.mkdtemp(prefix="rs-", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    files = {"CONFIG_FILE_LOC": "haproxy.cfg", "SOCKET_PATH": "admin.sock", "METRICS_SOCKET_PATH": "metrics.sock"}
+    files |= {"SERVER_STATE_FILE": "server-state", "SERVER_STATE_BASE": ""}
     os.environ["RAY_SERVE_ENABLE_HA_PROXY"] = "1"
-    os.environ.setdefault("RAY_SERVE_HAPROXY_CONFIG_FILE_LOC", str(Path(folder) / "haproxy.cfg"))
-    os.environ.setdefault("RAY_SERVE_HAPROXY_SOCKET_PATH", str(Path(folder) / "admin.sock"))
-    os.environ.setdefault("RAY_SERVE_HAPROXY_SERVER_STATE_FILE", str(Path(folder) / "server-state"))
+    for name, file in files.items():
+        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(folder / file))
+    for name in ("STATS_PORT", "METRICS_PORT"):
+        os.environ.setdefault(f"RAY_SERVE_HAPROXY_{name}", str(_free_port()))
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
 
 
 def _run(settings: Settings, host: str, port: int) -> None:

@@ -22,12 +22,14 @@ KEPT_SAMPLERS = 64  # conditions of one model that stay prepared
 
 @dataclass(frozen=True)
 class Published:
-    """One published model. `version` changes with whatever the publication says; `seed`, `rules`, `where`, `max_attempts` and `rows` are
-    those of its data set."""
+    """One published model. `version` changes with whatever the publication says; `digest`: the model's; `rows` and `facts` (seed, rules,
+    where, max_attempts): those of its data set."""
 
     id: str
     run: str
     version: str
+    digest: str
+    rows: int
     model: Folder
     synthetic: Folder
     evaluation: Folder | None
@@ -53,12 +55,15 @@ def read_published(url: str) -> Published:
         raise DataError(f"run '{url}': it was published without a model. Publish it again: raysynth publish RECIPE")
     evaluation = Folder(join(run.url, "evaluation", told["evaluation"])) if told.get("evaluation") else None
     model = Folder(join(run.url, "model", told["model"]))
-    if not model.committed:
+    hashes = dict(zip(*(model.manifest()[name].to_pylist() for name in ("name", "sha256")), strict=True)) if model.committed else {}
+    if "model.json" not in hashes:
         raise DataError(f"run '{url}': its model {model.path} is not there. Copy the whole run, or publish it again")
     return Published(
         id=told["name"],
         run=run.url,
         version=hashlib.sha256(canonical(told)).hexdigest()[:12],
+        digest=hashes["model.json"],
+        rows=told["folders"]["synthetic"]["rows"],
         model=model,
         synthetic=Folder(join(run.url, "synthetic", told["folders"]["synthetic"]["id"])),
         evaluation=evaluation,
@@ -128,9 +133,14 @@ class Registry:
         self._models: dict[str, Published] = {}
         self._looked = -1e9
 
+    @property
+    def fresh(self) -> bool:
+        """Whether `models` answers without reading the store."""
+        return time.monotonic() - self._looked < self._refresh_seconds
+
     def models(self) -> dict[str, Published]:
         """By id. Blocking: it may read the store."""
-        if time.monotonic() - self._looked >= self._refresh_seconds:
+        if not self.fresh:
             self._look()
         return self._models
 

@@ -11,14 +11,16 @@ import pyarrow as pa
 from fastapi import Depends, FastAPI, Header, Path, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from raysynth import formats
 from raysynth.errors import RaysynthError
 from raysynth.keys import Key
 from raysynth.serving.api import (
+    INTERNAL,
     PROBLEM,
     Alive,
     Ask,
@@ -35,7 +37,7 @@ from raysynth.serving.api import (
     not_found,
     problem,
 )
-from raysynth.serving.guard import Guard
+from raysynth.serving.guard import CheckKey, Guard
 from raysynth.serving.jobs import JobStore, Record
 from raysynth.serving.service import Admitted, Service
 
@@ -53,7 +55,7 @@ StartJob = Callable[[Key, str, AskJob], Awaitable[tuple[Job, bool]]]
 """(key, Idempotency-Key, what is asked) → the job, and whether it is new."""
 
 _WHY = {
-    400: "no JSON",
+    400: "no JSON, or a broken header",
     401: "no valid key",
     404: "no such thing",
     405: "not this method",
@@ -66,13 +68,18 @@ _WHY = {
     429: "too much at once: try again later",
     503: "not ready: try again later",
 }
-_TITLES = {404: "Not found", 405: "Method not allowed"}
+_TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Those that every operation behind the key has, and these."""
+    return _open_errors(401, 429, 503, *statuses)
+
+
+def _open_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {
         status: {"description": _WHY[status], "content": {PROBLEM: {"schema": {"$ref": "#/components/schemas/Problem"}}}}
-        for status in sorted({401, 429, 503, *statuses})
+        for status in sorted({400, 413, *statuses})
     }
 
 
@@ -83,7 +90,7 @@ def _json_only(request: Request) -> None:
 
 
 def make_app(
-    service: Service, jobs: JobStore | None, start_job: StartJob, check_key: Callable[[str], Key | None], *, tells_id: bool = True
+    service: Service, jobs: JobStore | None, start_job: StartJob, check_key: CheckKey, *, tells_id: bool = True
 ) -> ASGIApp:
     """`jobs` None: the server writes no jobs, and says so. `tells_id`: see Guard."""
     app = FastAPI(title="raysynth", version="1", docs_url=None, redoc_url=None, openapi_url="/openapi.json")
@@ -135,17 +142,30 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
         title = _TITLES.get(error.status_code, str(error.detail))
-        return _problem(request, error.status_code, title, str(error.detail), error.headers)
+        headers = {"allow": _allowed(app, request)} if error.status_code == 405 else error.headers
+        return _problem(request, error.status_code, title, str(error.detail), headers)
 
     @app.exception_handler(HttpError)
     async def answered(request: Request, error: HttpError) -> Response:  # pyright: ignore[reportUnusedFunction]
         retry = {} if error.retry_after_seconds is None else {"retry-after": str(error.retry_after_seconds)}
         return _problem(request, error.status, error.title, str(error), retry)
 
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:  # pyright: ignore[reportUnusedFunction]
+        """Starlette raises the error again: the guard logs it."""
+        return _problem(request, 500, INTERNAL.title, str(INTERNAL))
+
+
+def _allowed(app: FastAPI, request: Request) -> str:
+    """The methods of all routes of this path; the router's own header names those of the first (RFC 9110, section 15.5.6)."""
+    there = (route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE)
+    return ", ".join(sorted({method for route in there for method in route.methods or ()}))
+
 
 def _problem(request: Request, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    body = problem(status, title, detail, request.state.request_id)
-    return JSONResponse(body, status, media_type=PROBLEM, headers=dict(headers or {}))
+    """In ASCII: a detail may repeat what was asked, and JSON can say what UTF-8 cannot."""
+    body = json.dumps(problem(status, title, detail, request.state.request_id))
+    return Response(body, status, media_type=PROBLEM, headers=dict(headers or {}))
 
 
 def _add_page(app: FastAPI) -> None:
@@ -164,12 +184,12 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_models(app: FastAPI, service: Service) -> None:
-    @app.get("/health/live")
+    @app.get("/health/live", responses=_open_errors())
     async def live() -> Alive:  # pyright: ignore[reportUnusedFunction]
         """The process answers."""
         return Alive(status="live")
 
-    @app.get("/health/ready", responses={503: _errors()[503]})
+    @app.get("/health/ready", responses=_open_errors(503))
     async def ready() -> Alive:  # pyright: ignore[reportUnusedFunction]
         """There is a model to sample."""
         if not await service.models():
@@ -179,9 +199,8 @@ def _add_models(app: FastAPI, service: Service) -> None:
     @app.get("/v1/models", responses=_errors())
     async def models() -> Models:  # pyright: ignore[reportUnusedFunction]
         """The published models."""
-        found = [await service.served(id) for id in await service.models()]
-        told = [ModelEntry(id=one.published.id, digest=one.model.digest, rows=one.facts["rows"], published=True) for one in found]
-        return Models(models=told)
+        found = (await service.models()).values()
+        return Models(models=[ModelEntry(id=one.id, digest=one.digest, rows=one.rows, published=True) for one in found])
 
     @app.get("/v1/models/{id}", responses=_errors(404, 422))
     async def model(id: ModelId) -> ModelCard:  # pyright: ignore[reportUnusedFunction]
@@ -196,7 +215,7 @@ def _add_sample(app: FastAPI, service: Service) -> None:
         "/v1/models/{id}/sample",
         dependencies=[Depends(_json_only)],
         response_model=Sample,
-        responses={200: {"content": content}, **_errors(400, 404, 406, 408, 413, 415, 422)},
+        responses={200: {"content": content}, **_errors(404, 406, 408, 415, 422)},
     )
     async def sample(id: ModelId, ask: Ask, request: Request) -> Response:  # pyright: ignore[reportUnusedFunction]
         """Rows of a model, in the format that Accept asks for. The same seed and offset give the same rows."""
@@ -260,7 +279,7 @@ def _add_jobs(app: FastAPI, jobs: JobStore | None, start_job: StartJob) -> None:
         dependencies=[Depends(_json_only)],
         responses={
             200: {"model": Job, "description": "it was asked before, under the same key"},
-            **_errors(400, 404, 413, 415, 422),
+            **_errors(404, 415, 422),
         },
     )
     async def start(ask: AskJob, request: Request, response: Response, idempotency_key: IdempotencyKey) -> Job:  # pyright: ignore[reportUnusedFunction]

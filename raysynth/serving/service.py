@@ -60,7 +60,7 @@ class Service:
         self._owed_rows = 0
 
     async def models(self) -> Mapping[str, Published]:
-        return await asyncio.to_thread(self.registry.models)
+        return self.registry.models() if self.registry.fresh else await asyncio.to_thread(self.registry.models)
 
     async def served(self, id: str) -> Served:
         """404 if no run has published it."""

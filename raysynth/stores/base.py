@@ -68,7 +68,8 @@ def store_for(url: str) -> "Store":
 
     scheme = url.split("://", 1)[0] if "://" in url else "file"
     if not scheme.isidentifier() or scheme == "base" or find_spec(f"raysynth.stores.{scheme}") is None:
-        raise StoreError(f"url '{url}': no store for the scheme '{scheme}'. Allowed: file, s3, memory, or a plain path")
+        shown = f"{scheme}://…@{url.rsplit('@', 1)[1]}" if "@" in url else url  # what stands before it may be a password
+        raise StoreError(f"url '{shown}': no store for the scheme '{scheme}'. Allowed: file, s3, memory, or a plain path")
     made: Store = import_module(f"raysynth.stores.{scheme}").make()
     return made
 

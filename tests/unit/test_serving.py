@@ -69,7 +69,7 @@ class Server:
             return loaded[published.key]
 
         self.service = Service(asked, Registry(asked.runs, asked.refresh_seconds), load, SilentMeters())
-        self.app = make_app(self.service, self.jobs, self._start_job, self.keyring.check)
+        self.app = make_app(self.service, self.jobs, self._start_job, self.keyring.checked)
 
     async def _start_job(self, key: Key, idempotency_key: str, ask: AskJob) -> tuple[Job, bool]:
         raise not_found("jobs need Ray: see tests/integration")

@@ -1,0 +1,37 @@
+"""A script in namespaces of its own: processes, network, mounts, host name, shared memory and home. Nothing of it reaches, or is reached by,
+anybody else, so that fixed ports and Ray's own places are safe; all its processes end with it."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--mount", "--ipc", "--uts")
+BEGIN = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && export HOME="$1" && mkdir -p "$HOME" && shift && exec "$@"'
+
+
+def require_namespaces() -> None:
+    """A named skip where this user may make none; with REQUIRE_CLUSTER=1 a failure."""
+    tools = all(shutil.which(tool) for tool in ("unshare", "ip", "mount"))
+    command = [*UNSHARE, "sh", "-c", "ip link set lo up && mount -t tmpfs tmpfs /dev/shm"]
+    if tools and subprocess.run(command, capture_output=True, timeout=30).returncode == 0:
+        return
+    missing = "namespaces cannot be made here (it takes root, and the tools unshare, ip and mount)"
+    if os.environ.get("REQUIRE_CLUSTER") == "1":
+        pytest.fail(missing)
+    pytest.skip(missing)
+
+
+def isolated(script: Path, *arguments: str, home: Path, timeout_seconds: float) -> str:
+    """What the Python script prints."""
+    python = str(Path(sys.executable).parent)
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")} | {
+        "PATH": f"{python}:{os.environ['PATH']}"
+    }
+    command = [*UNSHARE, "sh", "-c", BEGIN, "sh", str(home), sys.executable, str(script), *arguments]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_seconds)
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
