@@ -30,9 +30,9 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 	"$(BIN)/python" -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 	"$(BIN)/python" -m pytest tests/unit tests/contract -n 2
 
-test: check ## all of check, and the integration and browser tests (these are skipped where there is no Chromium)
+test: check ## all of check, and the tests of integration, browser and cluster (skipped by name without Chromium, or namespaces)
 	@set -e
-	"$(BIN)/python" -m pytest tests/integration tests/browser -m "not slow" -n 2 --dist loadfile --durations=10
+	"$(BIN)/python" -m pytest tests/integration tests/browser tests/cluster -m "not slow" -n 2 --dist loadfile --durations=10
 
 bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	@set -e
@@ -43,7 +43,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/serve.py
 
 test-all: check ## everything, the slow tests too
-	@"$(BIN)/python" -m pytest tests/integration tests/browser -n 2 --dist loadfile
+	@"$(BIN)/python" -m pytest tests/integration tests/browser tests/cluster -n 2 --dist loadfile
 
 clean: ## remove the environment
 	rm -rf .venv
