@@ -61,6 +61,7 @@ def build(settings: Settings) -> Application:
     return api.options(
         max_ongoing_requests=requests,
         max_queued_requests=4 * requests,
+        backpressure_config={"status_code": 429, "retry_after_s": 3},
         ray_actor_options=sampling,
         graceful_shutdown_timeout_s=settings.timeout_seconds + 5,
         health_check_period_s=5,
@@ -262,3 +263,13 @@ def _begin() -> None:
 
     pin_cpu()
     torch.set_num_threads(1)
+    _log_with_serve()
+
+
+def _log_with_serve() -> None:
+    """Our lines stand where Serve's own do: in the replica's log, in Serve's form."""
+    ours = logging.getLogger("raysynth")
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
+    for handler in logging.getLogger("ray.serve").handlers:
+        ours.addHandler(handler)

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from raysynth.errors import StoreError
 from raysynth.keys import Key
 from raysynth.serving.api import INTERNAL, PROBLEM, HttpError, problem
 
@@ -36,9 +37,10 @@ CheckKey = Callable[[str], Awaitable[Key | None]]
 
 
 class Meter(Protocol):
-    """Told of each request when it has ended."""
+    """Told of each request when it has ended, and of those that were refused for a limit."""
 
     def request(self, route: str, status: int, seconds: float) -> None: ...
+    def refused(self, reason: str) -> None: ...
 
 
 class Guard:
@@ -90,6 +92,7 @@ class Guard:
         if scope["path"] not in self.open_paths:
             scope["state"]["key"] = await self._key(headers)
             if self.answering > self.max_requests:
+                self.meter.refused("requests")
                 raise HttpError(
                     429,
                     "Too many requests",
@@ -105,7 +108,11 @@ class Guard:
 
     async def _key(self, headers: Mapping[str, str]) -> Key:
         kind, _, token = headers.get("authorization", "").partition(" ")
-        key = await self.check(token.strip()) if kind.lower() == "bearer" and token else None
+        try:
+            key = await self.check(token.strip()) if kind.lower() == "bearer" and token else None
+        except StoreError:
+            log.exception("the keys cannot be read")
+            raise HttpError(503, "Not ready", "the keys cannot be read", retry_after_seconds=5) from None
         if key is None:
             raise HttpError(401, "Unauthorized", "give a valid key in the header: Authorization: Bearer KEY")
         return key

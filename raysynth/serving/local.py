@@ -17,7 +17,7 @@ from raysynth.keys import Keyring
 from raysynth.progress import say
 from raysynth.serving.registry import check_runs
 from raysynth.serving.settings import Settings
-from raysynth.stores.base import store_for
+from raysynth.stores.base import absolute, store_for
 
 APPLICATION = "raysynth"
 READY_SECONDS = 300.0
@@ -26,20 +26,29 @@ READY_SECONDS = 300.0
 def serve(settings: Settings, *, host: str, port: int, haproxy: bool) -> None:
     """Blocks until SIGINT or SIGTERM, then drains. DataError if a run is not published, RecipeError where nobody could be let in or
     everybody would be."""
+    settings = _placed(settings)
     models = check_runs(settings.runs)
     if settings.jobs is not None:
         for warning in store_for(settings.jobs).check(settings.jobs, write=True):
             say(stage="serve", warning=warning)
-    key = _first_key(settings, host)
+    _check_keys(settings, host)
     if haproxy:
         _use_haproxy()
     with one_session(), session():
         _run(settings, host, port)
+        key = _first_key(settings)
         told = {"url": f"http://{host}:{port}", "models": sorted(models), **({"key": key} if key else {})}
         say(stage="serve", **told)
         _wait()
         say(stage="serve", draining=True)
         _stop()
+
+
+def _placed(settings: Settings) -> Settings:
+    """With URLs that mean the same in a replica, which has another working directory and environment."""
+    jobs = absolute(settings.jobs) if settings.jobs is not None else None
+    told = {"runs": tuple(map(absolute, settings.runs)), "keys": Keyring(settings.keys).url, "jobs": jobs}
+    return settings.model_copy(update=told)
 
 
 def is_loopback(host: str) -> bool:
@@ -49,14 +58,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _first_key(settings: Settings, host: str) -> str | None:
-    """On loopback, where there is no key yet, one is made and shown once."""
-    keyring = Keyring(settings.keys)
-    if any(key.revoked is None for key in keyring.list()):
-        return None
-    if not is_loopback(host):
+def _check_keys(settings: Settings, host: str) -> None:
+    if not is_loopback(host) and not _has_keys(settings):
         raise RecipeError(f"--host {host}: it is open to others, and there is no key yet. Make one: raysynth keys new --name NAME")
-    return keyring.new("first")[1]
+
+
+def _first_key(settings: Settings) -> str | None:
+    """On loopback, where there is no key yet, one is made and shown once: when the server answers, or a failed start would lose it."""
+    return None if _has_keys(settings) else Keyring(settings.keys).new("first")[1]
+
+
+def _has_keys(settings: Settings) -> bool:
+    return any(key.revoked is None for key in Keyring(settings.keys).list())
 
 
 def _use_haproxy() -> None:

@@ -6,7 +6,7 @@ SECONDS = [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100]
 
 
 class RayMeters:
-    """One for each replica; Ray adds deployment and replica as tags."""
+    """One for each replica; Ray adds the node and the worker as tags."""
 
     def __init__(self) -> None:
         self._requests = Counter("raysynth_requests", "Requests answered", ("route", "status"))

@@ -133,11 +133,10 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:  # pyright: ignore[reportUnusedFunction]
         found = error.errors()
-        status, title = (
-            (400, "Bad request") if any(one["type"] == "json_invalid" for one in found) else (422, "Unprocessable content")
-        )
-        detail = "; ".join(f"{'.'.join(str(step) for step in one['loc'][1:]) or one['loc'][0]}: {one['msg']}" for one in found[:5])
-        return _problem(request, status, title, detail)
+        if any(one["type"] == "json_invalid" for one in found):
+            return _problem(request, 400, "Bad request", "the body is not JSON")
+        told = "; ".join(f"{'.'.join(str(step) for step in one['loc'][1:]) or one['loc'][0]}: {one['msg']}" for one in found[:5])
+        return _problem(request, 422, "Unprocessable content", told)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
