@@ -227,9 +227,12 @@ def sample(
     if output is not None:
         _write_whole(output, pieces)
         return
-    for piece in pieces:
-        sys.stdout.buffer.write(piece)
-        sys.stdout.buffer.flush()
+    with suppress(BrokenPipeError):  # whoever reads has had enough
+        for piece in pieces:
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+        return
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python itself would try to flush at its end
 
 
 @keys_app.command()
@@ -405,6 +408,8 @@ def _write_whole(path: Path, pieces: Iterable[bytes]) -> None:
     """Beside, then renamed: a file that bears the name is whole."""
     if path.is_dir():
         raise RecipeError(f"--output {path}: it is a folder. Name a file")
+    if not path.absolute().parent.is_dir():
+        raise RecipeError(f"--output {path}: there is no folder {path.absolute().parent}. Make it first")
     beside = path.with_name(f".{path.name}.{os.getpid()}.raysynth-tmp")
     try:
         with beside.open("wb") as file:

@@ -477,6 +477,8 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, set | frozenset):
         return list(cast("set[Any]", value))
+    if isinstance(value, np.datetime64):
+        return str(value)  # ISO 8601
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} is no value of a column")

@@ -72,7 +72,7 @@ class Keyring:
 
     async def checked(self, token: str) -> Key | None:
         """What `check` says, for an event loop: only where the store must be read it takes a thread."""
-        if self._known is not None and time.monotonic() - self._looked_seconds < REFRESH_SECONDS:
+        if self._known is not None and self._fresh:
             return self.check(token)
         return await asyncio.to_thread(self.check, token)
 
@@ -128,22 +128,30 @@ class Keyring:
     def _current(self) -> Keys:
         """The keys as of at most 5 s ago. While one thread reads, others go on with what is known."""
         known = self._known
-        if known is not None and time.monotonic() - self._looked_seconds < REFRESH_SECONDS:
+        if known is not None and self._fresh:
             return known
-        if not self._lock.acquire(blocking=known is None):
+        if not self._lock.acquire(blocking=known is None or self._stale):
             return known or ()
         try:
-            self._looked_seconds = time.monotonic()
             self._known = self.list()
-            self._read_seconds = time.monotonic()
+            self._looked_seconds = self._read_seconds = time.monotonic()
             return self._known
-        except StoreError as error:
-            if known is None or time.monotonic() - self._read_seconds > STALE_SECONDS:
+        except (StoreError, DataError, OSError) as error:
+            if known is None or self._stale:  # a revoked key must not open the server as long as the file cannot be read
                 raise
+            self._looked_seconds = time.monotonic()
             log.warning("the keys known so far count for a minute: %s", error)
             return known
         finally:
             self._lock.release()
+
+    @property
+    def _fresh(self) -> bool:
+        return time.monotonic() - self._looked_seconds < REFRESH_SECONDS and not self._stale
+
+    @property
+    def _stale(self) -> bool:
+        return time.monotonic() - self._read_seconds > STALE_SECONDS
 
     def _write(self, change: Callable[[Keys], Keys], arrived: Callable[[Keys], bool]) -> Keys:
         """Read, change, write, read back; again if another writer came between."""

@@ -55,13 +55,14 @@ class Order:
         return Plan(plan.parts, {**plan.facts, **told})
 
 
-def files_of(sampler: Sampler, plan: Plan) -> Callable[[int], Iterable[Table]]:
-    """For write_task: a part's number → its one file."""
+def files_of(sampler: Sampler, plan: Plan, between: Callable[[], None] | None = None) -> Callable[[int], Iterable[Table]]:
+    """For write_task: a part's number → its one file. `between`: see Sampler.pieces."""
 
     def files(part: int) -> Iterable[Table]:
         numbers = part_rows(plan, part)
         sampler.rejects.clear()
-        yield f"{part // PARTS_PER_FOLDER:04d}", sampler.range(numbers.start, numbers.stop), {"rejects": dict(sampler.rejects)}
+        rows = sampler.pieces([(sampler.seed, np.arange(numbers.start, numbers.stop, dtype=np.uint64))], between=between)
+        yield f"{part // PARTS_PER_FOLDER:04d}", rows, {"rejects": dict(sampler.rejects)}
 
     return files
 

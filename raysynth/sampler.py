@@ -5,7 +5,7 @@ in its own slot with its next attempt; when a few rows are left, one call tries 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from raysynth.expressions import Expression
 from raysynth.models import Model
 from raysynth.where import parse_where, satisfied
 
+LEAST_ACCEPTANCE = 0.005
 Numbers = NDArray[np.uint64]
 Failed = dict[str, NDArray[np.bool_]]
 """Check → (rows,) True where the row fails it."""
@@ -47,6 +48,7 @@ class Sampler:
         for rule in self.rules:
             rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
         self.rejects: Counter[str] = Counter()
+        self._probed, self._refusal = False, ""
 
     def range(self, start: int, stop: int) -> pa.Table:
         """Rows start … stop-1, in order."""
@@ -59,6 +61,17 @@ class Sampler:
     def pieces(self, pieces: Sequence[tuple[int, Numbers]], *, between: Callable[[], None] | None = None) -> pa.Table:
         """The rows of several (seed, numbers), one piece after the other: they share kernel calls, and are what each would be alone.
         `between` is called before every kernel call; what it raises ends the work."""
+        steps = self.steps(pieces)
+        while True:
+            if between is not None:
+                between()
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+
+    def steps(self, pieces: Sequence[tuple[int, Numbers]]) -> Generator[None, None, pa.Table]:
+        """`pieces`, one kernel call after another: between two of them other work may be done."""
         numbers = np.concatenate([numbers for _, numbers in pieces])
         draws = _draws(pieces, numbers)
         position = np.arange(len(numbers))
@@ -67,8 +80,6 @@ class Sampler:
         order: list[NDArray[np.int64]] = []
         width = self.model.generator.step_rows  # rows of a call that tries again: few first, since mostly one more try is enough
         while len(position):
-            if between is not None:
-                between()
             taken = position[: self.model.generator.kernel_rows]
             table, slot, attempts = self._try(draws.take(taken), attempt[taken], width)
             found.append(table)
@@ -78,8 +89,24 @@ class Sampler:
             self._check_attempts(numbers, attempt, missed)
             position = np.concatenate([position[len(taken) :], missed])
             width = min(2 * width, self.model.generator.kernel_rows)
+            if len(position):
+                yield
         rows = pa.concat_tables(found)
         return rows.take(np.argsort(np.concatenate(order))) if order else rows
+
+    def check_acceptance(self) -> None:
+        """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once."""
+        if not self._probed and (self.rules or self.where):
+            acceptance = self.acceptance()
+            if acceptance < LEAST_ACCEPTANCE:
+                self._refusal = (
+                    f"rules: of 10,000 probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down by "
+                    f"{self.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
+                )
+            self.rejects.clear()
+        self._probed = True
+        if self._refusal:
+            raise RuleError(self._refusal)
 
     def acceptance(self, rows: int = 10_000) -> float:
         """Share of first attempts that hold, over the first `rows` row numbers; `rejects` then says why the others did not."""

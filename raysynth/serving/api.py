@@ -158,6 +158,7 @@ class HttpError(RaysynthError):
         self.status, self.title, self.retry_after_seconds = status, title, retry_after_seconds
 
 
+TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed", 408: "Request timeout", 413: "Content too large"}
 INTERNAL = HttpError(500, "Internal error", "the server failed; its log has the request id")
 
 

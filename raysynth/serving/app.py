@@ -21,7 +21,7 @@ from raysynth.errors import NondeterminismError, RaysynthError, StoreError
 from raysynth.keys import Key, Keyring
 from raysynth.sampler import Sampler
 from raysynth.serving.api import AskJob, HttpError, Job, not_found, too_many, unprocessable
-from raysynth.serving.jobs import JobCancelledError, JobStore, Record, job_id, job_sampler, record_of
+from raysynth.serving.jobs import TASK_SECONDS, JobCancelledError, JobStore, Record, job_id, job_sampler, record_of
 from raysynth.serving.meters import RayMeters
 from raysynth.serving.registry import Published, Registry, Served
 from raysynth.serving.routes import make_app
@@ -31,7 +31,6 @@ from raysynth.serving.settings import Settings
 log = logging.getLogger("raysynth.serving")
 
 LOOK_SECONDS = 2.0  # how soon a coordinator sees a job that it was not told of, or that one was cancelled
-TASK_SECONDS = 3600.0  # of one range of parts
 CANCELLED = "cancelled"
 TRIES = 20  # of one range: a replica that dies is replaced within seconds
 SPARE_REQUESTS = (
@@ -154,6 +153,8 @@ class Coordinator:
         if not self.store.exists(id):
             if ask.rows > key.max_job_rows:
                 raise unprocessable(f"rows: {ask.rows:,}, and this key's jobs have at most {key.max_job_rows:,}")
+            if not key.max_running_jobs:
+                raise unprocessable("this key may run no jobs. Ask whoever gave it for one that may")
             running = sum(self.store.outcome(other) is None for other in self.store.records(key.id))
             if running >= key.max_running_jobs:
                 raise too_many(f"{running} jobs of this key are running, and {key.max_running_jobs} may", 10)
@@ -165,10 +166,18 @@ class Coordinator:
             try:
                 for id in await asyncio.to_thread(lambda: list(self.store.ids())):
                     if id not in self._going and id not in self._ended:
-                        self._go(await asyncio.to_thread(self.store.find, id))
+                        await self._find(id)
             except Exception:
                 log.exception("the list of jobs cannot be read; looked at again soon")
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _find(self, id: str) -> None:
+        """One job that cannot be read must not keep the others."""
+        try:
+            self._go(await asyncio.to_thread(self.store.find, id))
+        except RaysynthError as error:
+            self._ended.add(id)
+            log.warning("left alone: %s", error)
 
     def _go(self, record: Record) -> None:
         if record.id not in self._going and record.id not in self._ended:
@@ -186,6 +195,8 @@ class Coordinator:
                         group.create_task(self._take(record, ranges))
                 ending = await asyncio.to_thread(self.store.finish, record)
                 log.info("job %s: %s", record.id, ending)
+            elif await asyncio.to_thread(self.store.ended_well, record):
+                await asyncio.to_thread(self.store.publish, record)  # its coordinator may have died before it did
             self._ended.add(record.id)
         except* JobCancelledError:
             self._ended.add(record.id)
@@ -200,8 +211,7 @@ class Coordinator:
     async def _take(self, record: Record, ranges: Iterator[range]) -> None:
         """Range after range. All jobs wait for the same slots, a few ranges each, so that a small job need not wait for a big one."""
         for parts in ranges:
-            async with self._room:
-                told = await self._made(record, parts)
+            told = await self._made(record, parts)
             if told == CANCELLED:
                 raise JobCancelledError(f"job '{record.id}': it was cancelled")
             if told:
@@ -218,8 +228,9 @@ class Coordinator:
         return await self._ask(record, parts)
 
     async def _ask(self, record: Record, parts: range) -> str:
-        call = self.makers.make.remote(dataclasses.asdict(record), parts.start, parts.stop)
-        return await asyncio.wait_for(call, TASK_SECONDS)
+        async with self._room:
+            call = self.makers.make.remote(dataclasses.asdict(record), parts.start, parts.stop)
+            return await asyncio.wait_for(call, TASK_SECONDS)
 
 
 class Maker:

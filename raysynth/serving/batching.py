@@ -3,19 +3,14 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from collections.abc import Generator
+from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from raysynth.errors import RaysynthError
 from raysynth.sampler import Numbers, Sampler
-
-
-class _NobodyWaitsError(RaysynthError):
-    """All that asked have gone."""
 
 
 @dataclass(eq=False)
@@ -25,16 +20,49 @@ class _Piece:
     numbers: Numbers
     rows: "Future[pa.Table]" = field(default_factory=Future["pa.Table"])
 
+    def answer(self, rows: pa.Table | Exception) -> None:
+        with suppress(InvalidStateError):  # nobody waits any more
+            if isinstance(rows, Exception):
+                self.rows.set_exception(rows)
+            else:
+                self.rows.set_result(rows)
+
+
+class _Work:
+    """Pieces of one sampler, done kernel after kernel."""
+
+    def __init__(self, pieces: list[_Piece]) -> None:
+        self.pieces = pieces
+        self._steps: Generator[None, None, pa.Table] | None = None
+
+    @property
+    def wanted(self) -> bool:
+        return not all(piece.rows.cancelled() for piece in self.pieces)
+
+    def step(self) -> pa.Table | None:
+        """One kernel call; the rows of all pieces, once they are done."""
+        sampler = self.pieces[0].sampler
+        if self._steps is None:
+            sampler.check_acceptance()
+            self._steps = sampler.steps([(piece.seed, piece.numbers) for piece in self.pieces])
+        try:
+            next(self._steps)
+        except StopIteration as done:
+            return done.value
+        return None
+
 
 class Batcher:
     """While one kernel runs, others wait; the next takes all that wait for the same sampler, up to a kernel's rows. No window of time is
-    waited for: alone, an ask starts at once."""
+    waited for: alone, an ask starts at once. What takes many kernels (a `where` that few rows meet) gives every other one to whoever came
+    meanwhile."""
 
     def __init__(self) -> None:
         self._waiting: deque[_Piece] = deque()
+        self._unfinished: deque[_Work] = deque()
         self._changed = threading.Condition()
         self.kernels = 0
-        """Rounds of sampling that were begun."""
+        """Kernel calls that were begun."""
         self._thread = threading.Thread(target=self._run, name="kernels", daemon=True)
         self._thread.start()
 
@@ -51,51 +79,51 @@ class Batcher:
         return await asyncio.wrap_future(piece.rows)
 
     def _run(self) -> None:
+        newcomers = True
         while True:
-            pieces = self._next()
-            if pieces:
-                self._sample(pieces)
+            work = self._next(newcomers)
+            newcomers = not newcomers
+            if work.wanted:
+                self._step(work)
 
-    def _next(self) -> list[_Piece]:
-        """The oldest piece that is still wanted, and those that can share its kernel."""
+    def _next(self, newcomers: bool) -> _Work:
+        """What was begun and what was not yet take turns."""
         with self._changed:
-            while not self._waiting:
+            while not (self._waiting or self._unfinished):
                 self._changed.wait()
-            wanted = [piece for piece in self._waiting if not piece.rows.cancelled()]
-            taken: list[_Piece] = []
-            rows = 0
-            for piece in wanted:
-                if piece.sampler is wanted[0].sampler and (not taken or rows + len(piece.numbers) <= _most(piece)):
-                    taken.append(piece)
-                    rows += len(piece.numbers)
-            chosen = set(map(id, taken))
-            self._waiting = deque(piece for piece in wanted if id(piece) not in chosen)
-            return taken
+            if self._unfinished and not (newcomers and self._waiting):
+                return self._unfinished.popleft()
+            return _Work(self._together())
 
-    def _sample(self, pieces: Sequence[_Piece]) -> None:
-        def still_wanted() -> None:
-            if all(piece.rows.cancelled() for piece in pieces):
-                raise _NobodyWaitsError
-            self.kernels += 1
+    def _together(self) -> list[_Piece]:
+        """The oldest piece that waits, and those that can share its kernel."""
+        first = self._waiting[0]
+        taken: list[_Piece] = []
+        rows = 0
+        for piece in self._waiting:
+            if piece.sampler is first.sampler and (not taken or rows + len(piece.numbers) <= _most(piece)):
+                taken.append(piece)
+                rows += len(piece.numbers)
+        chosen = set(map(id, taken))
+        self._waiting = deque(piece for piece in self._waiting if id(piece) not in chosen)
+        return [piece for piece in taken if not piece.rows.cancelled()] or [first]
 
-        sampler = pieces[0].sampler
-        sampler.rejects.clear()
+    def _step(self, work: _Work) -> None:
+        self.kernels += 1
         try:
-            rows = sampler.pieces([(piece.seed, piece.numbers) for piece in pieces], between=still_wanted)
-        except _NobodyWaitsError:
-            return
+            rows = work.step()
         except Exception as error:  # whatever it is, who waits must learn it
-            if len(pieces) > 1:  # one piece's fault is not the others'
-                for piece in pieces:
-                    self._sample([piece])
-            else:
-                with suppress(InvalidStateError, CancelledError):
-                    pieces[0].rows.set_exception(error)
+            if len(work.pieces) == 1:
+                work.pieces[0].answer(error)
+            else:  # one piece's fault is not the others'
+                self._unfinished.extend(_Work([piece]) for piece in work.pieces)
+            return
+        if rows is None:
+            self._unfinished.append(work)
             return
         start = 0
-        for piece in pieces:
-            with suppress(InvalidStateError, CancelledError):
-                piece.rows.set_result(rows.slice(start, len(piece.numbers)))
+        for piece in work.pieces:
+            piece.answer(rows.slice(start, len(piece.numbers)))
             start += len(piece.numbers)
 
 

@@ -3,6 +3,7 @@
 Denies by default: whatever is not in OPEN needs a key, a path that does not exist too.
 """
 
+import asyncio
 import json
 import logging
 import re
@@ -11,15 +12,16 @@ import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Protocol
 
+from fastapi import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from raysynth.errors import StoreError
+from raysynth.errors import DataError, StoreError
 from raysynth.keys import Key
-from raysynth.serving.api import INTERNAL, PROBLEM, HttpError, problem
+from raysynth.serving.api import INTERNAL, PROBLEM, TITLES, HttpError, problem
 
 log = logging.getLogger("raysynth.serving")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+_REQUEST_ID = re.compile(r"[ -~]{1,200}")
 SECURITY: dict[str, str] = {
     "content-security-policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
@@ -30,6 +32,7 @@ SECURITY: dict[str, str] = {
     "cache-control": "no-store",
 }
 RETRY_SECONDS = 1
+BODY_SECONDS = 10.0
 
 
 CheckKey = Callable[[str], Awaitable[Key | None]]
@@ -76,6 +79,8 @@ class Guard:
             await self._answer(scope, headers, receive, answer)
         except HttpError as error:
             await answer.refuse(error)
+        except HTTPException as error:  # the body is above the cap before anybody reads it
+            await answer.refuse(HttpError(error.status_code, TITLES[error.status_code], str(error.detail)))
         except Exception:
             log.exception("request %s failed", answer.request_id)
             await answer.refuse(INTERNAL)
@@ -110,7 +115,7 @@ class Guard:
         kind, _, token = headers.get("authorization", "").partition(" ")
         try:
             key = await self.check(token.strip()) if kind.lower() == "bearer" and token else None
-        except StoreError:
+        except (StoreError, DataError, OSError):
             log.exception("the keys cannot be read")
             raise HttpError(503, "Not ready", "the keys cannot be read", retry_after_seconds=5) from None
         if key is None:
@@ -119,18 +124,25 @@ class Guard:
 
 
 class _Body:
-    """What arrives, up to a cap."""
+    """What arrives, up to a cap and a deadline."""
 
     def __init__(self, receive: Receive, most_bytes: int) -> None:
         self._receive, self.most_bytes, self.bytes = receive, most_bytes, 0
+        self._coming, self._ends = True, asyncio.get_running_loop().time() + BODY_SECONDS
 
     def count(self, announced: int, arrived: int) -> None:
         self.bytes += arrived
         if max(announced, self.bytes) > self.most_bytes:
-            raise HttpError(413, "Content too large", f"a body of at most {self.most_bytes:,} bytes is read")
+            raise HTTPException(413, f"a body of at most {self.most_bytes:,} bytes is read")
 
     async def receive(self) -> Message:
-        message = await self._receive()
+        """FastAPI lets an HTTPException through, and takes every other error for a body that is no JSON."""
+        try:
+            async with asyncio.timeout_at(self._ends if self._coming else None):
+                message = await self._receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the body did not come within {BODY_SECONDS:g} s") from None
+        self._coming = message.get("more_body", False)
         self.count(0, len(message.get("body", b"")))
         return message
 

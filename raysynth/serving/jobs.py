@@ -5,12 +5,14 @@ Nothing here remembers anything: whoever reads the store knows every job, so a c
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal, get_args
 
-from raysynth.commits import TASK_PARTS, Table, commit, missing, write_task
-from raysynth.errors import RaysynthError, StoppedError
+from raysynth.commits import TASK_PARTS, commit, missing, write_task
+from raysynth.errors import DataError, RaysynthError, StoppedError
 from raysynth.markers import canonical
 from raysynth.models import load_model
 from raysynth.orders import Order, check_fingerprint, files_of
@@ -24,6 +26,10 @@ INDEX = "_raysynth/jobs"
 """JOBS/_raysynth/jobs/<owner>/<id>.json names every job, so that listing them never lists their parts."""
 MOST_PARTS = 1_000_000
 Ending = Literal["completed", "cancelled", "failed"]
+ENDINGS: tuple[Ending, ...] = get_args(Ending)
+TASK_SECONDS = 3600.0  # of one range of parts
+LOOK_SECONDS = 1.0  # how often whoever makes parts asks whether they are still wanted
+log = logging.getLogger("raysynth.serving")
 
 
 class JobCancelledError(RaysynthError):
@@ -75,12 +81,12 @@ def body_hash(ask: AskJob) -> str:
 
 
 def record_of(ask: AskJob, served: Served, *, id: str, owner: str, created: str, drawn_seed: int) -> Record:
-    """RecipeError where `where` does not fit the model."""
+    """RecipeError where `where` does not fit the model, RuleError where hardly any row meets it."""
     if ask.rows_per_part is not None and ask.rows > ask.rows_per_part * MOST_PARTS:
         raise unprocessable(f"rows_per_part: {ask.rows_per_part} gives more than {MOST_PARTS:,} parts. Raise it")
     facts = served.facts
     where = facts["where"] if ask.where is None else ask.where
-    served.sampler(where)
+    served.sampler(where).check_acceptance()
     seed = drawn_seed if ask.seed is None else ask.seed
     order = Order(
         served.model.digest, seed, tuple(facts["rules"]), ask.rows, ask.rows_per_part, where, facts["max_attempts"], "avx2"
@@ -138,6 +144,8 @@ class JobStore:
             found = Record.from_json(json.loads(store_for(url).read(url)))
         except FileNotFoundError:
             raise not_found(f"job '{id}': there is none") from None
+        except (ValueError, TypeError, KeyError):
+            raise not_found(f"job '{id}': its job.json cannot be read") from None
         if owner is not None and found.owner != owner:
             raise not_found(f"job '{id}': there is none")
         return found
@@ -152,7 +160,13 @@ class JobStore:
 
     def records(self, owner: str) -> Iterator[Record]:
         for id in self.ids(owner):
-            yield self.find(id)
+            try:
+                record = self.find(id)
+                self.outcome(record)
+            except RaysynthError as error:
+                log.warning("left out of the list: %s", error)
+                continue
+            yield record
 
     # How it goes
 
@@ -165,11 +179,18 @@ class JobStore:
     def outcome(self, record: Record) -> tuple[Ending, dict[str, Any]] | None:
         url = join(self.url, record.id, "outcome.json")
         try:
-            told = cast("dict[str, Any]", json.loads(store_for(url).read(url)))
+            told: Any = json.loads(store_for(url).read(url))
         except FileNotFoundError:
             return None
-        ending = cast("Ending", next(iter(told)))
-        return ending, told[ending]
+        except ValueError:
+            told = {}
+        for ending in ENDINGS:
+            if isinstance(told, dict) and isinstance(told.get(ending), dict):
+                return ending, told[ending]
+        raise conflict(f"job '{record.id}': its outcome.json cannot be read")
+
+    def ended_well(self, record: Record) -> bool:
+        return (self.outcome(record) or ("failed",))[0] == "completed"
 
     def end(self, record: Record, ending: Ending, facts: Mapping[str, Any]) -> Ending:
         """How it really ended: of two that end it at once, the first counts."""
@@ -240,34 +261,51 @@ class JobStore:
         return [piece[start : start + size] for piece in ranges for start in range(0, len(piece), size)]
 
     def make(self, record: Record, sampler: Sampler, parts: range) -> None:
-        """Write some parts. JobCancelledError as soon as the job is seen to have ended."""
+        """Write some parts. JobCancelledError soon after the job has ended, StoppedError when it takes too long: who waited is gone."""
         check_fingerprint(record.fingerprint)
         folder, plan = self.folder(record), self.plan(record)
-        files = files_of(sampler, plan)
+        write_task(folder, plan, parts, files_of(sampler, plan, between=self._wanted(record)))
 
-        def files_while_wanted(part: int) -> Iterable[Table]:
-            if self.outcome(record) is not None:
-                raise JobCancelledError(f"job '{record.id}': it has ended")
-            return files(part)
+    def _wanted(self, record: Record) -> Callable[[], None]:
+        ends, looked = time.monotonic() + TASK_SECONDS - 60, 0.0
 
-        write_task(folder, plan, parts, files_while_wanted)
+        def still_wanted() -> None:
+            nonlocal looked
+            now = time.monotonic()
+            if now > ends:
+                raise StoppedError(f"job '{record.id}': parts took longer than {TASK_SECONDS:g} s. Ask for fewer rows per part")
+            if now - looked > LOOK_SECONDS:
+                looked = now
+                if self.outcome(record) is not None:
+                    raise JobCancelledError(f"job '{record.id}': it has ended")
+
+        return still_wanted
 
     def finish(self, record: Record) -> Ending:
-        """All parts are there: commit the folder, point the job's run at it, end the job."""
+        """All parts are there: commit the folder and end the job; only if it was not cancelled meanwhile it is published."""
         folder = self.folder(record)
-        try:
-            outcome = commit(folder, self.plan(record))
-        except StoppedError as error:
-            raise StoppedError(f"job '{record.id}': {error}") from error
-        run = self.run(record.id)
-        run.point("synthetic", folder)
-        run.publish([folder], {"name": record.model, "model": None, "evaluation": None, "gates": [], "forced": False})
-        return self.end(record, "completed", {"folder": folder.path, **outcome["committed"]})
+        outcome = commit(folder, self.plan(record))
+        ending = self.end(record, "completed", {"folder": folder.path, **outcome["committed"]})
+        if ending == "completed":
+            self.publish(record)
+        return ending
+
+    def publish(self, record: Record) -> None:
+        """Point the run of a completed job at its data; any number of times."""
+        run, folder = self.run(record.id), self.folder(record)
+        if run.published() is None:
+            run.point("synthetic", folder)
+            run.publish([folder], {"name": record.model, "model": None, "evaluation": None, "gates": [], "forced": False})
 
 
 def job_sampler(record: Record) -> Sampler:
-    """DataError or CorruptRunError if the model is not there any more, or is another one."""
-    model = load_model(Folder(record.model_url))
+    """DataError or CorruptRunError if the model is not there any more, or is another one; RuleError if hardly any row can be made."""
+    folder = Folder(record.model_url)
+    if not folder.committed:
+        raise DataError(f"job '{record.id}': its model is not there any more: {record.model_url}")
+    model = load_model(folder)
     if model.digest != record.digest:
-        raise unprocessable(f"job '{record.id}': {record.model_url} holds another model than the one that was asked")
-    return Sampler(model, seed=record.seed, rules=record.rules, where=record.where, max_attempts=record.max_attempts)
+        raise DataError(f"job '{record.id}': {record.model_url} holds another model than the one that was asked")
+    sampler = Sampler(model, seed=record.seed, rules=record.rules, where=record.where, max_attempts=record.max_attempts)
+    sampler.check_acceptance()
+    return sampler

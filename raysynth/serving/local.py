@@ -32,6 +32,7 @@ def serve(settings: Settings, *, host: str, port: int, haproxy: bool) -> None:
         for warning in store_for(settings.jobs).check(settings.jobs, write=True):
             say(stage="serve", warning=warning)
     _check_keys(settings, host)
+    _check_free(host, port)
     if haproxy:
         _use_haproxy()
     with one_session(), session():
@@ -61,6 +62,17 @@ def is_loopback(host: str) -> bool:
 def _check_keys(settings: Settings, host: str) -> None:
     if not is_loopback(host) and not _has_keys(settings):
         raise RecipeError(f"--host {host}: it is open to others, and there is no key yet. Make one: raysynth keys new --name NAME")
+
+
+def _check_free(host: str, port: int) -> None:
+    """Ray's proxy shares a port that another of its kind listens on, and clients would reach now the one, now the other."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what only waits to be forgotten is free
+            probe.bind((host, port))
+    except OSError as error:
+        raise RecipeError(f"--host {host}, --port {port}: nobody can listen there ({error}). Choose others") from None
 
 
 def _first_key(settings: Settings) -> str | None:
@@ -98,8 +110,8 @@ def _run(settings: Settings, host: str, port: int) -> None:
     from raysynth.serving.app import build
 
     options: dict[str, Any] = {"host": host, "port": port, "request_timeout_s": settings.timeout_seconds + 30}
-    serve.start(http_options=options)
     try:
+        serve.start(http_options=options)
         serve.run(build(settings), name=APPLICATION, route_prefix="/")
     except RuntimeError as error:
         raise RaysynthError(f"the server did not start: {error}. Ray's logs say why: /tmp/ray/session_latest/logs/serve") from error

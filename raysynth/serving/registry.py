@@ -49,6 +49,8 @@ def read_published(url: str) -> Published:
     """DataError if the run has published nothing, or nothing that a model made."""
     run = Run(url)
     told = run.published()
+    if told is not None:
+        _check_shape(told, url)
     if told is None:
         raise DataError(f"run '{url}': nothing is published there. Run: raysynth run RECIPE")
     if not told.get("model") or "synthetic" not in told["folders"]:
@@ -69,6 +71,17 @@ def read_published(url: str) -> Published:
         evaluation=evaluation,
         told=told,
     )
+
+
+def _check_shape(told: Mapping[str, Any], url: str) -> None:
+    """DataError where published.json is not what `raysynth publish` writes."""
+    try:
+        whole = isinstance(told["name"], str) and isinstance(told["gates"], list) and isinstance(told["forced"], bool)
+        whole = whole and all(isinstance(entry["id"], str) for entry in told["folders"].values())
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise DataError(f"run '{url}': its published.json is not whole. Publish it again: raysynth publish RECIPE")
 
 
 class Served:
@@ -150,7 +163,7 @@ class Registry:
         for url in self._runs:
             try:
                 published = read_published(url)
-            except (RaysynthError, OSError, KeyError) as error:
+            except (RaysynthError, OSError, KeyError, TypeError, ValueError) as error:
                 gone = isinstance(error, DataError) or Run(url).url not in known
                 log.warning("%s: %s; %s", url, error, "not served" if gone else "its last version stays")
                 if gone:

@@ -22,6 +22,7 @@ from raysynth.keys import Key
 from raysynth.serving.api import (
     INTERNAL,
     PROBLEM,
+    TITLES,
     Alive,
     Ask,
     AskJob,
@@ -68,7 +69,6 @@ _WHY = {
     429: "too much at once: try again later",
     503: "not ready: try again later",
 }
-_TITLES = {400: "Bad request", 404: "Not found", 405: "Method not allowed"}
 
 
 def _errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -135,12 +135,12 @@ def _add_errors(app: FastAPI) -> None:
         found = error.errors()
         if any(one["type"] == "json_invalid" for one in found):
             return _problem(request, 400, "Bad request", "the body is not JSON")
-        told = "; ".join(f"{'.'.join(str(step) for step in one['loc'][1:]) or one['loc'][0]}: {one['msg']}" for one in found[:5])
+        told = "; ".join(dict.fromkeys(map(_told, found[:20])))
         return _problem(request, 422, "Unprocessable content", told)
 
     @app.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> Response:  # pyright: ignore[reportUnusedFunction]
-        title = _TITLES.get(error.status_code, str(error.detail))
+        title = TITLES.get(error.status_code, str(error.detail))
         headers = {"allow": _allowed(app, request)} if error.status_code == 405 else error.headers
         return _problem(request, error.status_code, title, str(error.detail), headers)
 
@@ -159,6 +159,14 @@ def _allowed(app: FastAPI, request: Request) -> str:
     """The methods of all routes of this path; the router's own header names those of the first (RFC 9110, section 15.5.6)."""
     there = (route for route in app.routes if isinstance(route, Route) and route.matches(request.scope)[0] is not Match.NONE)
     return ", ".join(sorted({method for route in there for method in route.methods or ()}))
+
+
+def _told(error: Mapping[str, Any]) -> str:
+    """`rows: must be …`; of a condition, which may be many things, one sentence instead of one for each."""
+    steps = [str(step) for step in error["loc"][1:]] or [str(error["loc"][0])]
+    if steps[0] == "where" and len(steps) > 1:
+        return f"where.{steps[1]}: must be a value, a list of values, or a range with min or over and max or under"
+    return f"{'.'.join(steps)}: {error['msg']}"
 
 
 def _problem(request: Request, status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -39,6 +39,8 @@ def read_settings(path: Path | None, told: Mapping[str, Any]) -> Settings:
         found: Any = read_yaml(path.read_text(), str(path)) if path is not None else {}
     except OSError as error:
         raise RecipeError(f"--settings {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise RecipeError(f"--settings {path}: it is not UTF-8 text") from None
     if not isinstance(found, dict):
         raise RecipeError(f"--settings {path}: must be keys and values, such as `max_rows: 1000000`")
     try:

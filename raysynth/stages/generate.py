@@ -6,7 +6,7 @@ from functools import partial
 from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
-from raysynth.errors import RecipeError, RuleError
+from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.generators.base import Remote
 from raysynth.models import load_model
@@ -15,8 +15,6 @@ from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.sampler import Sampler
-
-LEAST_ACCEPTANCE = 0.005
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
@@ -28,7 +26,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
     if not folder.committed:
         sampler = sampler_of(recipe, folder, model)
         _check_violations(recipe, sampler, prepared)
-        _probe(sampler)
+        sampler.check_acceptance()
         plan = order.plan(len(sampler.model.schema))
         make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
         write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True)
@@ -92,15 +90,3 @@ def _counter(rules: dict[str, Expression]) -> Callable[[str], dict[str, int]]:
         return {"rows": rows.num_rows, **{text: int((~rule.holds(rows)).sum()) for text, rule in rules.items()}}
 
     return count
-
-
-def _probe(sampler: Sampler) -> None:
-    if not sampler.rules and not sampler.where:
-        return
-    acceptance = sampler.acceptance()
-    if acceptance < LEAST_ACCEPTANCE:
-        raise RuleError(
-            f"rules: of 10,000 probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down by "
-            f"{sampler.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
-        )
-    sampler.rejects.clear()

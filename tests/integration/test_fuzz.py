@@ -217,6 +217,13 @@ def shop(published_run: str, tmp_path_factory: pytest.TempPathFactory, log: Log)
 # By the description
 
 
+def within_reach(context: object, description: dict[str, Any]) -> None:
+    """Without it, that a job is ever started hangs on luck: no text that comes to mind is the name of the model."""
+    asked = description["components"]["schemas"]["AskJob"]["properties"]
+    asked["model"]["enum"] = ["shop", "bakery"]
+    asked["rows"]["maximum"] = MOST_JOB_ROWS + 1
+
+
 def test_schemathesis_finds_nothing(shop: Shop) -> None:
     """Every operation by its schema and against it, then chains of operations, such as a job that is started, watched and cancelled."""
     key = {"Authorization": f"Bearer {shop.token}"}
@@ -231,7 +238,11 @@ def test_schemathesis_finds_nothing(shop: Shop) -> None:
             "checks": {"positive_data_acceptance": {"enabled": False}},
         }
     )
-    described = schemathesis.openapi.from_asgi("/openapi.json", shop.app, config=config, headers=key)
+    schemathesis.hook("before_load_schema")(within_reach)
+    try:
+        described = schemathesis.openapi.from_asgi("/openapi.json", shop.app, config=config, headers=key)
+    finally:
+        schemathesis.hooks.unregister_all()
     failures: list[str] = []
     operations: set[str] = set()
     for event in from_schema(described).execute():

@@ -283,7 +283,7 @@ def test_a_rolling_redeploy_under_load_fails_no_call(cluster: None, published_ru
         serve.shutdown()
 
 
-def test_a_run_that_is_not_published_and_a_host_that_is_open_without_a_key_are_refused_before_ray_starts(
+def test_an_unpublished_run_an_open_host_without_a_key_and_a_taken_port_are_refused_before_ray_starts(
     published_run: str, tmp_path: Path
 ) -> None:
     command = [sys.executable, "-m", "raysynth", "serve"]
@@ -297,3 +297,10 @@ def test_a_run_that_is_not_published_and_a_host_that_is_open_without_a_key_are_r
         timeout=60,
     )
     assert (open_to_all.returncode, "raysynth keys new" in open_to_all.stderr) == (2, True)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        second = subprocess.run([*command, published_run, "--port", port], capture_output=True, text=True, timeout=60)
+    assert (second.returncode, second.stderr.count("\n")) == (2, 1)
+    assert f"--port {port}" in second.stderr

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -254,9 +255,36 @@ def test_after_a_client_hangs_up_no_further_kernel_starts(published_run: str, tm
 
 
 def test_what_cannot_be_made_in_time_is_a_408_and_stops(published_run: str, tmp_path: Path) -> None:
-    server = Server(published_run, tmp_path, max_rows=10_000_000, timeout_seconds=0.5)
-    detail = problem_of(server.sample({"rows": 4096, "seed": 1, "where": {"dear": True, "price": {"under": 20}}}), 408)
-    assert "0.5 s" in detail
+    server = Server(published_run, tmp_path, max_rows=10_000_000, timeout_seconds=0.001)
+    detail = problem_of(server.sample({"rows": 4096, "seed": 1}), 408)
+    assert "0.001 s" in detail
+
+
+def test_a_condition_that_hardly_any_row_meets_is_refused_at_once(server: Server) -> None:
+    before = server.service.batcher.kernels
+    detail = problem_of(server.sample({"rows": 4096, "seed": 1, "where": {"dear": True, "price": {"under": 20}}}), 422)
+    assert "0.00% hold" in detail
+    assert server.service.batcher.kernels - before <= 2
+
+
+def test_a_condition_that_few_rows_meet_does_not_hold_up_the_others(server: Server) -> None:
+    rare = {"rows": 4096, "seed": 1, "where": {"dear": True, "price": {"under": 21}}}
+    ended: list[str] = []
+
+    async def ask(name: str, asked: dict[str, Any], client: httpx.AsyncClient) -> None:
+        assert (await client.post(SAMPLE, json=asked)).status_code == 200
+        ended.append(name)
+
+    async def both() -> None:
+        async with server.client() as client:
+            slow = asyncio.create_task(ask("rare", rare, client))
+            await asyncio.sleep(0.05)
+            for n in range(5):
+                await ask(f"plain {n}", {"rows": 10, "seed": n}, client)
+            await slow
+
+    asyncio.run(both())
+    assert ended[-1] == "rare"
 
 
 def test_more_rows_than_may_be_owed_are_a_429_that_says_when(published_run: str, tmp_path: Path) -> None:
@@ -388,6 +416,57 @@ def test_a_run_that_is_no_longer_published_is_no_longer_served_and_a_newer_one_i
     (Path(url) / "published.json").unlink()
     problem_of(server.sample({"rows": 20, "seed": 1}), 404)
     problem_of(server.ask("GET", "/health/ready"), 503)
+
+
+@pytest.mark.parametrize("broken", ["[]", "3", '{"name": ["x"]}', "{}", '{"name": "shop", "folders": {}, "forced": false}'])
+def test_a_publication_that_is_not_whole_is_not_served_and_keeps_nobody_elses(
+    published_run: str, publish: Callable[..., str], tmp_path: Path, broken: str
+) -> None:
+    url = str(tmp_path / "copy")
+    shutil.copytree(published_run.removeprefix("file://"), url)
+    (Path(url) / "published.json").write_text(broken)
+    server = Server(published_run, tmp_path, runs=(url, published_run))
+    assert [model["id"] for model in server.ask("GET", "/v1/models").json()["models"]] == ["shop"]
+    assert server.sample({"rows": 1}).status_code == 200
+
+
+def test_a_chunked_body_above_the_cap_is_refused_as_a_long_one_is(server: Server) -> None:
+    async def ask() -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            for _ in range(3):
+                yield b" " * 40_000
+
+        async with server.client() as client:
+            return await client.post(SAMPLE, content=body(), headers={"content-type": "application/json"})
+
+    assert "65,536" in problem_of(asyncio.run(ask()), 413)
+
+
+def test_a_body_that_does_not_come_holds_nobody_for_long(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysynth.serving.guard.BODY_SECONDS", 0.2)
+
+    async def ask() -> httpx.Response:
+        async def body() -> AsyncIterator[bytes]:
+            yield b"{"
+            await asyncio.sleep(5)
+
+        async with server.client() as client:
+            return await client.post(SAMPLE, content=body(), headers={"content-type": "application/json"})
+
+    assert "0.2 s" in problem_of(asyncio.run(ask()), 408)
+
+
+def test_keys_that_cannot_be_read_are_a_503(published_run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysynth.keys.REFRESH_SECONDS", 0.0)
+    monkeypatch.setattr("raysynth.keys.STALE_SECONDS", 0.3)
+    server = Server(published_run, tmp_path)
+    assert server.ask("GET", "/v1/models").status_code == 200
+    (tmp_path / "keys.json").write_text("{")
+    assert server.ask("GET", "/v1/models").status_code == 200  # for a while those that are known count
+    time.sleep(0.4)
+    answers = [server.ask("GET", "/v1/models") for _ in range(4)]
+    assert [answer.status_code for answer in answers] == [503] * 4
+    assert int(answers[0].headers["retry-after"]) >= 1
 
 
 def test_the_card_tells_what_the_page_needs_and_no_place_of_the_store(server: Server, published_run: str) -> None:
