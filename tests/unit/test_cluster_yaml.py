@@ -1,0 +1,55 @@
+"""cluster.yaml is what Ray's own launcher takes, and says what must not be forgotten."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CLUSTER = Path(__file__).parents[2] / "cluster.yaml"
+ALIVE = ("RAY_health_check_period_ms", "RAY_health_check_timeout_ms", "RAY_grpc_client_keepalive_time_ms", "RAY_AUTH_MODE=token")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> dict[str, Any]:
+    return yaml.safe_load(CLUSTER.read_text())
+
+
+def test_rays_own_schema_takes_it(cluster: dict[str, Any]) -> None:
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    validate_config(prepare_config(copy.deepcopy(cluster)))
+
+
+def test_a_misspelt_key_would_be_found(cluster: dict[str, Any]) -> None:
+    from jsonschema import ValidationError
+    from ray.autoscaler._private.util import prepare_config, validate_config
+
+    wrong = copy.deepcopy(cluster)
+    wrong["available_node_types"]["cpu-spot"]["max_worker"] = 3
+    with pytest.raises(ValidationError, match="max_worker"):
+        validate_config(prepare_config(wrong))
+
+
+def test_the_head_computes_nothing_and_pools_begin_at_nothing(cluster: dict[str, Any]) -> None:
+    nodes = cluster["available_node_types"]
+    assert nodes[cluster["head_node_type"]]["resources"] == {"CPU": 0}
+    assert {nodes[name]["min_workers"] for name in nodes if name != cluster["head_node_type"]} == {0}
+
+
+@pytest.mark.parametrize("name", ["head", "cpu-spot", "gpu-train", "gpu-spot"])
+def test_every_node_asks_for_imdsv2_an_encrypted_disk_and_the_profile(cluster: dict[str, Any], name: str) -> None:
+    node = cluster["available_node_types"][name]
+    assert node["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
+    assert node["node_config"]["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
+    assert "IamInstanceProfile" in node["node_config"]
+    is_spot = node["node_config"].get("InstanceMarketOptions") == {"MarketType": "spot"}
+    assert node["labels"]["ray.io/market-type"] == ("spot" if is_spot else "on-demand")
+
+
+def test_every_node_is_seen_dead_within_seconds_and_lets_nobody_in_without_the_token(cluster: dict[str, Any]) -> None:
+    for commands in (cluster["head_start_ray_commands"], cluster["worker_start_ray_commands"]):
+        assert all(word in " ".join(commands) for word in ALIVE)
+    assert "--dashboard-host=127.0.0.1" in " ".join(cluster["head_start_ray_commands"])
+    assert "auth_token" in " ".join(cluster["file_mounts"])
