@@ -189,10 +189,11 @@ class Coordinator:
         """Until the job has ended. Where the store or a replica is gone for long, it goes on with a later look."""
         try:
             if await asyncio.to_thread(self.store.outcome, record) is None:
+                sibling = await asyncio.to_thread(self.store.sibling, record)
                 ranges = iter(await asyncio.to_thread(self.store.tasks, record, self.slots))
                 async with asyncio.TaskGroup() as group:
                     for _ in range(self.slots):
-                        group.create_task(self._take(record, ranges))
+                        group.create_task(self._take(record, ranges, sibling))
                 ending = await asyncio.to_thread(self.store.finish, record)
                 log.info("job %s: %s", record.id, ending)
             elif await asyncio.to_thread(self.store.ended_well, record):
@@ -208,28 +209,28 @@ class Coordinator:
         except* Exception:
             log.exception("job %s is interrupted; it goes on with the next look", record.id)
 
-    async def _take(self, record: Record, ranges: Iterator[range]) -> None:
+    async def _take(self, record: Record, ranges: Iterator[range], sibling: str | None) -> None:
         """Range after range. All jobs wait for the same slots, a few ranges each, so that a small job need not wait for a big one."""
         for parts in ranges:
-            told = await self._made(record, parts)
+            told = await self._made(record, parts, sibling)
             if told == CANCELLED:
                 raise JobCancelledError(f"job '{record.id}': it was cancelled")
             if told:
                 raise HopelessError(told)
 
-    async def _made(self, record: Record, parts: range) -> str:
+    async def _made(self, record: Record, parts: range, sibling: str | None) -> str:
         """What the maker says. A replica that dies is replaced, and its work made again, to the same bytes."""
         for attempt in range(1, TRIES):
             try:
-                return await self._ask(record, parts)
+                return await self._ask(record, parts, sibling)
             except Exception as error:
                 log.warning("job %s, parts %d to %d, try %d: %s", record.id, parts.start, parts.stop - 1, attempt, error)
                 await asyncio.sleep(min(10.0, 0.2 * 2**attempt))
-        return await self._ask(record, parts)
+        return await self._ask(record, parts, sibling)
 
-    async def _ask(self, record: Record, parts: range) -> str:
+    async def _ask(self, record: Record, parts: range, sibling: str | None) -> str:
         async with self._room:
-            call = self.makers.make.remote(dataclasses.asdict(record), parts.start, parts.stop)
+            call = self.makers.make.remote(dataclasses.asdict(record), parts.start, parts.stop, sibling)
             return await asyncio.wait_for(call, TASK_SECONDS)
 
 
@@ -241,15 +242,15 @@ class Maker:
         self.store = JobStore(jobs)
         self._ready: tuple[str, Sampler] | None = None
 
-    async def make(self, record: Mapping[str, Any], start: int, stop: int) -> str:
+    async def make(self, record: Mapping[str, Any], start: int, stop: int, sibling: str | None) -> str:
         """'' when it is done, 'cancelled', or why it can never be done."""
-        return await asyncio.to_thread(self._make, Record.from_json(record), range(start, stop))
+        return await asyncio.to_thread(self._make, Record.from_json(record), range(start, stop), sibling)
 
-    def _make(self, record: Record, parts: range) -> str:
+    def _make(self, record: Record, parts: range, sibling: str | None) -> str:
         try:
             if self._ready is None or self._ready[0] != record.id:
                 self._ready = record.id, job_sampler(record)
-            self.store.make(record, self._ready[1], parts)
+            self.store.make(record, self._ready[1], parts, sibling)
         except JobCancelledError:
             return CANCELLED
         except (StoreError, NondeterminismError):  # another try, or another machine, may do it

@@ -7,16 +7,16 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-from raysynth.commits import TASK_PARTS, commit, missing, write_task
+from raysynth.commits import TASK_PARTS, Table, commit, missing, write_task
 from raysynth.errors import DataError, RaysynthError, StoppedError
-from raysynth.markers import canonical
+from raysynth.markers import Part, canonical, digest
 from raysynth.models import load_model
 from raysynth.orders import Order, check_fingerprint, files_of
-from raysynth.runs import Folder, Plan, Run, folder_id, part_rows
+from raysynth.runs import Folder, Plan, Run, folder_id, parquet_rows, part_rows
 from raysynth.sampler import Sampler
 from raysynth.serving.api import AskJob, Job, JobFile, JobFiles, conflict, not_found, unprocessable
 from raysynth.serving.registry import Served
@@ -260,11 +260,26 @@ class JobStore:
         size = max(1, min(TASK_PARTS, sum(map(len, ranges)) // (slots * 4)))
         return [piece[start : start + size] for piece in ranges for start in range(0, len(piece), size)]
 
-    def make(self, record: Record, sampler: Sampler, parts: range) -> None:
-        """Write some parts. JobCancelledError soon after the job has ended, StoppedError when it takes too long: who waited is gone."""
+    def sibling(self, record: Record) -> str | None:
+        """The folder of an equal job of the same owner that has more parts than any other: one that was cancelled, say."""
+        id = folder_id(record.facts)
+        equal = [other for other in self.records(record.owner) if other.id != record.id and folder_id(other.facts) == id]
+        made = {self.folder(other).url: sum(map(len, self.folder(other).marked())) for other in equal}
+        best = max(made, key=lambda url: made[url], default=None)
+        return best if best is not None and made[best] else None
+
+    def make(self, record: Record, sampler: Sampler, parts: range, sibling: str | None = None) -> None:
+        """Write some parts; those that the sibling has are taken from there. JobCancelledError soon after the job has ended, StoppedError
+        when it takes too long: who waited is gone."""
         check_fingerprint(record.fingerprint)
         folder, plan = self.folder(record), self.plan(record)
-        write_task(folder, plan, parts, files_of(sampler, plan, between=self._wanted(record)))
+        sampled = files_of(sampler, plan, between=self._wanted(record))
+        known = _made(Folder(sibling), parts) if sibling is not None else {}
+
+        def files(part: int) -> Iterable[Table]:
+            return (known.get(part) and _taken(Folder(sibling or ""), known[part])) or sampled(part)
+
+        write_task(folder, plan, parts, files)
 
     def _wanted(self, record: Record) -> Callable[[], None]:
         ends, looked = time.monotonic() + TASK_SECONDS - 60, 0.0
@@ -296,6 +311,29 @@ class JobStore:
         if run.published() is None:
             run.point("synthetic", folder)
             run.publish([folder], {"name": record.model, "model": None, "evaluation": None, "gates": [], "forced": False})
+
+
+def _made(folder: Folder, parts: range) -> dict[int, Part]:
+    """Those of the parts that the folder's markers prove."""
+    try:
+        return {part.part: part for marker in folder.markers() for part in marker.parts if part.part in parts}
+    except RaysynthError as error:
+        log.warning("%s: not resumed from: %s", folder.path, error)
+        return {}
+
+
+def _taken(folder: Folder, part: Part) -> list[Table]:
+    """A part's files as they lie there; none if one has other bytes than its marker says. Written anew they are the same bytes."""
+    found: list[Table] = []
+    for file in part.files:
+        try:
+            data = folder.read(join(file.sub, file.name))
+        except FileNotFoundError:
+            return []
+        if digest(data) != file.sha256:
+            return []
+        found.append((file.sub, parquet_rows(data), part.extra))
+    return found
 
 
 def job_sampler(record: Record) -> Sampler:

@@ -6,6 +6,7 @@ import pytest
 
 from raysynth.errors import DataError, RuleError
 from raysynth.runs import Run
+from raysynth.sampler import Sampler
 from raysynth.serving.api import AskJob, HttpError
 from raysynth.serving.jobs import JobCancelledError, JobStore, Record, job_id, job_sampler, record_of
 from raysynth.serving.registry import Served, read_published
@@ -72,6 +73,36 @@ def test_a_coordinator_that_died_before_it_published_is_made_up_for(
     assert store.run(record.id).published() is None and store.ended_well(record)
     store.publish(record)
     assert store.run(record.id).published() is not None
+
+
+def test_an_equal_later_job_takes_what_a_cancelled_one_has_made(store: JobStore, served: Served) -> None:
+    first = asked(store, served)
+    store.make(first, job_sampler(first), range(0, 2))
+    store.cancel(first)
+    later, other = asked(store, served, "later"), asked(store, served, "other", seed=6)
+    sibling = store.sibling(later)
+    assert sibling == store.folder(first).url and store.sibling(other) is None
+    nothing = Sampler(served.model, seed=5, where={"dear": True, "price": {"under": 20}}, max_attempts=1)
+    store.make(later, nothing, range(0, 2), sibling)  # it could not make a row itself
+    store.make(later, job_sampler(later), range(2, 3), sibling)
+    assert store.finish(later) == "completed"
+    whole = asked(JobStore(store.url + "-apart"), served)
+    made(JobStore(store.url + "-apart"), whole)
+    JobStore(store.url + "-apart").finish(whole)
+    assert [file.name for file in store.files(later).files] == [
+        file.name for file in JobStore(store.url + "-apart").files(whole).files
+    ]
+
+
+def test_a_part_of_a_sibling_that_has_changed_is_made_anew(store: JobStore, served: Served) -> None:
+    first = asked(store, served)
+    store.make(first, job_sampler(first), range(0, 3))
+    sibling = store.folder(first).url
+    for path in Path(sibling.removeprefix("file://"), "0000").iterdir():
+        path.write_bytes(path.read_bytes()[:-1] + b"x")
+    later = asked(store, served, "later")
+    store.make(later, job_sampler(later), range(0, 3), sibling)
+    assert store.finish(later) == "completed"
 
 
 def test_parts_of_a_cancelled_job_are_not_begun(store: JobStore, served: Served) -> None:
