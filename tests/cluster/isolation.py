@@ -25,13 +25,14 @@ def require_namespaces() -> None:
     pytest.skip(missing)
 
 
-def isolated(script: Path, *arguments: str, home: Path, timeout_seconds: float) -> str:
-    """What the Python script prints."""
-    python = str(Path(sys.executable).parent)
-    environment = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")} | {
-        "PATH": f"{python}:{os.environ['PATH']}"
-    }
-    command = [*UNSHARE, "sh", "-c", BEGIN, "sh", str(home), sys.executable, str(script), *arguments]
+def isolated(script: Path, *arguments: str, home: Path, short: Path, timeout_seconds: float) -> str:
+    """What the Python script prints. `short`: a folder whose path has no space: through a link in it this environment is named, since Ray
+    hands a worker's interpreter to a shell as it is (ray 2.60), and a cluster whose own path has a space never starts a job."""
+    link = short / "environment"
+    link.symlink_to(Path(sys.executable).parent.parent)
+    environment = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")}
+    environment["PATH"] = f"{link}/bin:{os.environ['PATH']}"
+    command = [*UNSHARE, "sh", "-c", BEGIN, "sh", str(home), f"{link}/bin/python", str(script), *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_seconds)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

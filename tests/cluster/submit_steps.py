@@ -8,6 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+RAY = [
+    sys.executable,
+    "-c",
+    "from ray.scripts.scripts import main; main()",
+]  # the command's own first line may name a path with a space
 ADDRESS = "http://127.0.0.1:8265"
 RECIPE = """
 name: wine
@@ -20,7 +25,7 @@ evaluate: null
 
 
 def submit(name: str, folder: Path, *options: str, address: str = ADDRESS, **variables: str) -> None:
-    command = ["raysynth", "submit", str(folder / "wine.yaml"), "--address", address, *options]
+    command = [sys.executable, "-m", "raysynth", "submit", str(folder / "wine.yaml"), "--address", address, *options]
     began = time.monotonic()
     done = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, timeout=300)
     told = [line for line in (done.stdout + done.stderr).splitlines() if "Error: " in line]
@@ -29,7 +34,7 @@ def submit(name: str, folder: Path, *options: str, address: str = ADDRESS, **var
 
 
 def submit_and_interrupt(folder: Path, *options: str) -> None:
-    command = ["raysynth", "submit", str(folder / "wine.yaml"), "--address", ADDRESS, *options]
+    command = [sys.executable, "-m", "raysynth", "submit", str(folder / "wine.yaml"), "--address", ADDRESS, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
     for line in process.stdout:
@@ -46,10 +51,10 @@ def main() -> None:
     (folder / ".env").write_text("SECRET=hush")
     os.environ["RAY_AUTH_MODE"] = "token"
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    subprocess.run(["ray", "get-auth-token", "--generate"], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
+    subprocess.run([*RAY, "get-auth-token", "--generate"], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
     token = Path.home() / ".ray" / "auth_token"
     token.chmod(0o600)
-    head = ["ray", "start", "--head", "--port=6379", "--dashboard-port=8265", "--num-cpus=2", f"--temp-dir={sys.argv[2]}"]
+    head = [*RAY, "start", "--head", "--port=6379", "--dashboard-port=8265", "--num-cpus=2", f"--temp-dir={sys.argv[2]}"]
     subprocess.run([*head, "--disable-usage-stats"], check=True, timeout=180, **quiet)  # type: ignore[call-overload]
     submit_and_interrupt(folder)
     submit("again", folder)

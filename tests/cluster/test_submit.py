@@ -20,7 +20,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]
     folder = tmp_path_factory.mktemp("submit")
     with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp") as short:  # Ray's sockets need a short path
         script = Path(__file__).parent / "submit_steps.py"
-        printed = isolated(script, str(folder), f"{short}/ray", home=folder / "home", timeout_seconds=900)
+        printed = isolated(script, str(folder), f"{short}/ray", home=folder / "home", short=Path(short), timeout_seconds=600)
     found = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return {step["step"]: step for step in found} | {"folder": {"path": str(folder)}}
 
