@@ -14,6 +14,7 @@ from raysynth.errors import RecipeError, RuleError
 from raysynth.sampler import Sampler
 from raysynth.serving.api import MOST_ROW_NUMBER, Ask, HttpError, not_found, too_many, unprocessable
 from raysynth.serving.batching import Batcher
+from raysynth.serving.guard import Meter
 from raysynth.serving.registry import Published, Registry, Served
 from raysynth.serving.settings import Settings
 
@@ -21,14 +22,12 @@ PIECE_ROWS = 4096  # what a stream is cut into: small beside a second's work, bi
 SEED_BITS = 32
 
 
-class Meters(Protocol):
+class Meters(Meter, Protocol):
     """What is counted: see deploy/monitoring."""
 
-    def request(self, route: str, status: int, seconds: float) -> None: ...
     def sampled(self, model: str, rows: int, seconds: float) -> None: ...
     def encoded(self, format: str, rows: int, seconds: float) -> None: ...
     def waiting(self, rows: int) -> None: ...
-    def refused(self, reason: str) -> None: ...
 
 
 @dataclass(frozen=True)

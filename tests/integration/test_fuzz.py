@@ -20,6 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from schemathesis.config import SchemathesisConfig
 from schemathesis.engine import events, from_schema
+from silent import SilentMeters
 from starlette.types import Message, Receive, Scope, Send
 
 from raysynth.errors import RaysynthError
@@ -48,14 +49,6 @@ FEW = settings(
 
 Headers = Sequence[tuple[bytes, bytes]]
 Answer = tuple[int, dict[str, str], bytes]
-
-
-class SilentMeters:
-    def request(self, route: str, status: int, seconds: float) -> None: ...
-    def sampled(self, model: str, rows: int, seconds: float) -> None: ...
-    def encoded(self, format: str, rows: int, seconds: float) -> None: ...
-    def waiting(self, rows: int) -> None: ...
-    def refused(self, reason: str) -> None: ...
 
 
 class Log(logging.Handler):

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from silent import SilentMeters
 from starlette.types import ASGIApp
 
 from raysynth import formats
@@ -44,14 +45,6 @@ CLOSED = (
     "/health",
     "/v1/jobs/x/events",
 )
-
-
-class SilentMeters:
-    def request(self, route: str, status: int, seconds: float) -> None: ...
-    def sampled(self, model: str, rows: int, seconds: float) -> None: ...
-    def encoded(self, format: str, rows: int, seconds: float) -> None: ...
-    def waiting(self, rows: int) -> None: ...
-    def refused(self, reason: str) -> None: ...
 
 
 class Server:
