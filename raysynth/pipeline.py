@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from raysynth.cluster.limits import limited
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
 from raysynth.errors import DataError, RecipeError
@@ -48,7 +49,7 @@ def run_to(recipe: Recipe, last: str = STAGES[-1], *, force: bool = False) -> Ma
     unless `force`."""
     run, made = Run(recipe.run), Made()
     check(recipe, run, last)
-    with one_session():
+    with limited(recipe), one_session():
         _make(recipe, run, made, last, force)
     return made
 

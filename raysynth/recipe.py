@@ -159,6 +159,11 @@ class SchemaSpec(Keys):
 
 class Train(Keys):
     workers: int = Field(default=1, ge=1, description="Training workers (DDP).")
+    min_workers: int | None = Field(
+        default=None,
+        ge=1,
+        description="Go on with as few when nodes are lost, and grow again; such a model is marked not reproducible.",
+    )
     use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto`: bfloat16 where the device has it."
@@ -168,6 +173,12 @@ class Train(Keys):
     max_train_seconds: float | None = Field(
         default=None, gt=0, description="A second budget; a model that it cuts is marked not reproducible."
     )
+
+    @model_validator(mode="after")
+    def _can_shrink(self) -> Self:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise _refuse(f"min_workers: must be at most workers, {self.workers} (got {self.min_workers})")
+        return self
 
 
 class Generate(Keys):
@@ -233,6 +244,46 @@ class Evaluate(Keys):
     )
 
 
+class Cluster(Keys):
+    """Where the work runs and how long anybody waits for it; nothing here decides a byte."""
+
+    row_labels: dict[str, str] = Field(
+        default_factory=dict,
+        description="Labels of the nodes that make rows (every stage but train), such as {ray.io/market-type: spot}.",
+    )
+    train_labels: dict[str, str] = Field(default_factory=dict, description="Labels of the nodes that train.")
+    fallback: bool = Field(default=True, description="Any node will do where none with these labels can come.")
+    start_seconds: float = Field(
+        default=900.0, gt=0, description="Until the first worker of a stage must have started; pools take minutes to grow."
+    )
+    stall_seconds: float = Field(
+        default=900.0, gt=0, description="Without progress for so long, what is in flight is ended and made again, twice at most."
+    )
+    max_seconds: float | None = Field(default=None, gt=0, description="Of one command; it then stops, and can be resumed.")
+
+
+class Pool(Keys):
+    """Nodes of one kind, as they are paid for."""
+
+    node_hour: float = Field(ge=0, description="Price of one node for an hour.")
+    cpus: int = Field(default=1, ge=1, description="CPUs of one node.")
+
+
+class Prices(Keys):
+    """What nodes cost: `plan` tells hours and money by it, and budget.money needs it."""
+
+    currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="A code of three letters.")
+    rows: Pool | None = Field(default=None, description="The pool that makes rows: {node_hour, cpus}.")
+    train: Pool | None = Field(default=None, description="The pool that trains: {node_hour, cpus}.")
+
+
+class Budget(Keys):
+    """Caps of one command, asked at the edge of each task and epoch: it then stops, and can be resumed."""
+
+    cpu_hours: float | None = Field(default=None, gt=0, description="CPU-hours of all that runs.")
+    money: float | None = Field(default=None, gt=0, description="In the currency of prices.")
+
+
 class Recipe(Keys):
     """One run: what to learn from, how, and what to make."""
 
@@ -265,6 +316,17 @@ class Recipe(Keys):
     evaluate: Evaluate | None = Field(
         default_factory=Evaluate, description="Scores, gates and the report; null: none, and no gates."
     )
+    cluster: Cluster = Field(default_factory=Cluster, description="Placement and deadlines; they decide no byte.")
+    prices: Prices = Field(default_factory=Prices, description="What the nodes of the pools cost.")
+    budget: Budget = Field(default_factory=Budget, description="Caps of one command: CPU-hours, money.")
+
+    @model_validator(mode="after")
+    def _money_has_prices(self) -> Self:
+        if self.budget.money is not None and (self.prices.rows is None or self.prices.train is None):
+            raise _refuse(
+                f"budget.money: {self.budget.money:g} needs prices.rows and prices.train, such as {{node_hour: 0.3, cpus: 16}}"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod
@@ -447,6 +509,10 @@ def recipe_reference() -> str:
         ("augment", Op),
         ("mix", Mix),
         ("evaluate", Evaluate),
+        ("cluster", Cluster),
+        ("prices", Prices),
+        ("prices.rows, prices.train", Pool),
+        ("budget", Budget),
     ):
         lines += ["", f"## {name}", "", *_table(model, "" if "," in name else f"{name}.")]
     return "\n".join([*lines, "", *_GRAMMAR, ""])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from raysynth.cluster.limits import limits
 from raysynth.cluster.rows import map_items
 from raysynth.commits import Table, commit, missing, write_task
 from raysynth.progress import Progress
@@ -22,6 +23,7 @@ def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stag
         progress.at(plan.parts - sum(len(task) for task in tasks))
         for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), workers=workers, keep=keep):
             progress.advance(len(tasks[position]))
+            limits().check()
     return commit(folder, plan)
 
 

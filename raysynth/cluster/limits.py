@@ -1,0 +1,46 @@
+"""Where the work of one command may run, how long it may take and what it may cost: set once by the pipeline, asked at every task's edge."""
+
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from raysynth.errors import StoppedError
+from raysynth.recipe import Budget, Cluster, Prices, Recipe
+
+
+@dataclass(frozen=True)
+class Limits:
+    """One command's; `began` is monotonic."""
+
+    cluster: Cluster = field(default_factory=Cluster)
+    prices: Prices = field(default_factory=Prices)
+    budget: Budget = field(default_factory=Budget)
+    began: float = field(default_factory=time.monotonic)
+
+    def check(self) -> None:
+        """At a task's edge, once what it made is safe. StoppedError where the command's time is spent."""
+        allowed, seconds = self.cluster.max_seconds, time.monotonic() - self.began
+        if allowed is not None and seconds >= allowed:
+            raise StoppedError(
+                f"cluster.max_seconds: {allowed:g}, and {seconds:.0f} s have passed. Run the same command again to go on, or raise it"
+            )
+
+
+class _Current:
+    limits = Limits()
+
+
+def limits() -> Limits:
+    """Those of the command that runs; without one, the defaults."""
+    return _Current.limits
+
+
+@contextmanager
+def limited(recipe: Recipe) -> Generator[Limits]:
+    """Inside, `limits()` are the recipe's, counted from here."""
+    before, _Current.limits = _Current.limits, Limits(recipe.cluster, recipe.prices, recipe.budget)
+    try:
+        yield _Current.limits
+    finally:
+        _Current.limits = before
