@@ -22,6 +22,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from raysynth import client as client_module
+from raysynth import wire
 from raysynth.cli import app
 from raysynth.client import Client, Job, ServerError
 from raysynth.commits import parquet_bytes
@@ -203,7 +204,7 @@ def silent(handler: Handler) -> bool:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    monkeypatch.setattr(client_module, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(wire, "FIRST_PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(client_module, "FIRST_LOOK_SECONDS", 0.01)
     monkeypatch.setattr(client_module, "PAGE_ROWS", 100)
     monkeypatch.delenv("RAYSYNTH_KEY", raising=False)
