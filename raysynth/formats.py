@@ -1,15 +1,13 @@
 """Rows ↔ the bytes of the five formats that are served: JSON, NDJSON, CSV, Arrow's stream and Parquet; and which one a request asks for.
 
-What is decoded is what was encoded, to the last bit, for every scalar type that raysynth keeps. In the three text formats
-- a date, time or moment is ISO 8601 (a moment of a zone with its offset) with all digits of its unit; outside of the years 0 to 9999,
-  where ISO 8601 has no common form, it is its number of units since 1970;
-- a duration is a whole number of its unit, a decimal is text, a float the shortest text that gives it back, or NaN, Infinity, -Infinity.
+What is decoded is what was encoded, to the last bit, for every scalar type that raysynth keeps; how values are written in the three text
+formats is told in texts.py.
 """
 
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from json.encoder import encode_basestring
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ import pyarrow.parquet as pq
 
 from raysynth.commits import parquet_bytes
 from raysynth.errors import DataError, StoreError
+from raysynth.texts import is_text, texts, values
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain values and most unions of types
 
@@ -38,9 +37,6 @@ BATCH_ROWS = 65_536  # of text made at a time: an Arrow string array holds 2 GiB
 _FORMULA = (
     r"\A([=+\-@\t\r'])"  # what a spreadsheet would run, and the mark itself: https://owasp.org/www-community/attacks/CSV_Injection
 )
-_MOMENT_SECONDS = (-62_167_132_800, 253_402_214_399)  # the years 0 to 9999, less a day at both ends for offsets
-_DATE_DAYS = (-719_528, 2_932_896)
-_PER_SECOND = {"s": 1, "ms": 1000, "us": 1_000_000, "ns": 1_000_000_000}
 
 
 class CutError(StoreError):
@@ -231,8 +227,8 @@ def _lines(cells: list[pa.Array], between: list[str], null: str) -> bytes:
 
 
 def _json_cells(column: pa.Array) -> pa.Array:
-    type, text = column.type, _texts(column)
-    if _is_text(type):
+    type, text = column.type, texts(column)
+    if is_text(type):
         if pc.any(pc.match_substring_regex(text, r'["\\\x00-\x1f]')).as_py():
             return pa.array([None if cell is None else encode_basestring(cell) for cell in text.to_pylist()], pa.string())
         return _quoted(text)
@@ -244,79 +240,14 @@ def _json_cells(column: pa.Array) -> pa.Array:
 
 
 def _csv_cells(column: pa.Array) -> pa.Array:
-    text = _texts(column)
-    if not _is_text(column.type):
+    text = texts(column)
+    if not is_text(column.type):
         return text
     return _quoted(pc.replace_substring(pc.replace_substring_regex(text, _FORMULA, r"'\1"), '"', '""'))
 
 
 def _quoted(text: pa.Array) -> pa.Array:
     return pc.binary_join_element_wise('"', text, '"', "")
-
-
-def _is_text(type: pa.DataType) -> bool:
-    return pa.types.is_string(type) or pa.types.is_large_string(type) or pa.types.is_string_view(type)
-
-
-def _texts(column: pa.Array) -> pa.Array:
-    """(rows,) values → strings, null where they are."""
-    type = column.type
-    if pa.types.is_timestamp(type):
-        return _moment_texts(column)
-    if pa.types.is_date(type):
-        return _in_reach(column, column.cast(pa.date32()).cast(pa.int32()), _DATE_DAYS, _plain_texts)
-    if pa.types.is_floating(type):
-        return _float_texts(column)
-    if pa.types.is_duration(type):
-        return column.cast(pa.int64()).cast(pa.string())
-    simple = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_decimal, pa.types.is_time, pa.types.is_null, _is_text)
-    if not any(test(type) for test in simple):
-        raise DataError(f"type {type}: it has no text. Ask for Arrow or Parquet, or leave the column out")
-    return column.cast(pa.string())
-
-
-def _float_texts(column: pa.Array) -> pa.Array:
-    """Arrow writes the shortest text; of a half float that of the single that it equals."""
-    wide = column.cast(pa.float32()) if pa.types.is_float16(column.type) else column
-    text = wide.cast(pa.string())
-    if pc.all(pc.is_finite(wide)).as_py() is not False:
-        return text
-    infinite = pc.if_else(pc.greater(wide, 0), "Infinity", "-Infinity")
-    return pc.if_else(pc.is_finite(wide), text, pc.if_else(pc.is_nan(wide), "NaN", infinite))
-
-
-def _moment_texts(column: pa.Array) -> pa.Array:
-    type = cast("pa.TimestampType", column.type)
-    per_second = _PER_SECOND[type.unit]
-    reach = (_MOMENT_SECONDS[0] * per_second, _MOMENT_SECONDS[1] * per_second)
-    return _in_reach(column, column.cast(pa.int64()), reach, _zoned_texts if type.tz else _plain_texts)
-
-
-def _plain_texts(column: pa.Array) -> pa.Array:
-    return pc.replace_substring(column.cast(pa.string()), " ", "T")
-
-
-def _zoned_texts(column: pa.Array) -> pa.Array:
-    """Local time and offset. An offset has no seconds in ISO 8601, and before standard time (Berlin: +00:53:28) zones had: there the
-    clock of the whole minutes is told, which names the same moment."""
-    unit = column.type.unit
-    moment = np.asarray(pc.fill_null(column.cast(pa.int64()), 0))
-    local = np.asarray(pc.fill_null(pc.local_timestamp(column).cast(pa.int64()), 0))
-    minute = 60 * _PER_SECOND[unit]
-    offsets, nth = np.unique((local - moment) // minute, return_inverse=True)
-    ends = [f"{'-' if offset < 0 else '+'}{abs(offset) // 60:02}:{abs(offset) % 60:02}" for offset in offsets.tolist()]
-    clock = pa.array(moment + offsets[nth] * minute, mask=np.asarray(column.is_null())).cast(pa.timestamp(unit))
-    return pc.binary_join_element_wise(_plain_texts(clock), pc.take(pa.array(ends, pa.string()), nth), "")
-
-
-def _in_reach(column: pa.Array, numbers: pa.Array, reach: tuple[int, int], texts: Callable[[pa.Array], pa.Array]) -> pa.Array:
-    """`texts` of what lies in the reach of ISO 8601, the number of units of what does not."""
-    ends = pc.min_max(numbers).as_py()
-    if ends["min"] is None or reach[0] <= ends["min"] <= ends["max"] <= reach[1]:
-        return texts(column)
-    inside = pc.and_(pc.greater_equal(numbers, reach[0]), pc.less_equal(numbers, reach[1]))
-    units = column.cast(numbers.type if pa.types.is_date32(column.type) else pa.int64()).cast(pa.string())
-    return pc.if_else(inside, texts(pc.if_else(inside, column, pa.scalar(None, column.type))), units)
 
 
 def _read_json(data: bytes, schema: pa.Schema) -> pa.Table:
@@ -347,7 +278,7 @@ def _loaded(data: bytes, media: str) -> Any:
 
 def _table(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
     made = [
-        pa.array(column, field.type) if pa.types.is_boolean(field.type) else _values(pa.array(column, pa.string()), field.type)
+        pa.array(column, field.type) if pa.types.is_boolean(field.type) else values(pa.array(column, pa.string()), field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(made, schema=schema)
@@ -373,7 +304,7 @@ def _read_csv(data: bytes, schema: pa.Schema) -> pa.Table:
         raise ValueError(f"its header is not {', '.join(schema.names)}")
     cells = [cast("pa.Array", column.slice(1).combine_chunks()) for column in read.columns]
     made = [
-        _unmarked(cell).cast(field.type) if _is_text(field.type) else _values(cell, field.type)
+        _unmarked(cell).cast(field.type) if is_text(field.type) else values(cell, field.type)
         for cell, field in zip(cells, schema, strict=True)
     ]
     return pa.Table.from_arrays(made, schema=schema)
@@ -403,21 +334,3 @@ def _read_parquet(data: bytes, schema: pa.Schema) -> pa.Table:
     except (pa.ArrowInvalid, OSError) as error:
         raise CutError(f"{FORMATS['parquet']}: it stops before its end ({error}). Ask again") from error
     return table if table.schema == schema else table.cast(schema)
-
-
-def _values(text: pa.Array, type: pa.DataType) -> pa.Array:
-    """(rows,) strings → values; the reverse of _texts."""
-    if pa.types.is_time(type):
-        moments = pc.binary_join_element_wise("1970-01-01T", text, "").cast(pa.timestamp(cast("pa.Time64Type", type).unit))
-        return moments.cast(pa.int64()).cast(pa.int32() if pa.types.is_time32(type) else pa.int64()).cast(type)
-    if pa.types.is_duration(type):
-        return text.cast(pa.int64()).cast(type)
-    if pa.types.is_null(type):
-        return pa.array([None] * len(text), type)
-    if pa.types.is_timestamp(type) or pa.types.is_date(type):
-        bare = pc.match_substring_regex(text, r"\A-?[0-9]+\z")
-        if pc.any(bare).as_py():
-            none = pa.scalar(None, pa.string())
-            units = pc.if_else(bare, text, none).cast(pa.int32() if pa.types.is_date32(type) else pa.int64()).cast(type)
-            return pc.if_else(bare, units, pc.if_else(bare, none, text).cast(type))
-    return text.cast(type)
