@@ -1,0 +1,103 @@
+"""`raysynth preview`, `path`, `status`, `verify` and `gc`: questions about a run, and its tidying."""
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from raysynth.commands.arguments import Conditions, RunUrl, conditions_of, existing, show
+from raysynth.errors import DataError
+
+if TYPE_CHECKING:
+    from raysynth.runs import Folder, Run
+
+WATCH_SECONDS = 2.0
+
+
+def preview(
+    run: RunUrl,
+    rows: Annotated[int, typer.Option("-n", "--rows", min=1)] = 20,
+    offset: Annotated[int, typer.Option(min=0)] = 0,
+    where: Conditions = None,
+) -> None:
+    """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both."""
+    from raysynth.models import load_model
+    from raysynth.sampler import Sampler
+
+    found = existing(run)
+    folder = found.current("model")
+    if folder is None:
+        raise DataError(f"run '{run}': it has no trained model. Run: raysynth run RECIPE")
+    model = load_model(folder)
+    conditions = conditions_of(where)
+    synthetic = found.current("synthetic")
+    asked = synthetic.plan().facts if synthetic is not None else {}
+    kept = {"seed": asked.get("seed", model.facts["seed"]), "rules": asked.get("rules", ())}
+    drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
+    for row in drawn.to_pylist():
+        sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+
+
+def path(run: RunUrl, stage: Annotated[str, typer.Argument(help="synthetic, model, prepared, …")] = "synthetic") -> None:
+    """The URL of a stage's current, committed folder."""
+    found = existing(run)
+    folder = found.current(stage)
+    if folder is None:
+        there = sorted({folder.name for folder in found.folders() if folder.committed})
+        raise DataError(f"run '{run}': nothing committed under '{stage}'. There is: {', '.join(there) or 'nothing yet'}")
+    sys.stdout.write(folder.url.removeprefix("file://") + "\n")
+
+
+def status(
+    run: RunUrl, watch: Annotated[bool, typer.Option("--watch", help="look again every 2 s, until interrupted")] = False
+) -> None:
+    """What is made, what is current, what is published: read from the store alone."""
+    found = existing(run)
+    seen = _state(found)
+    show(seen)
+    try:
+        while watch:
+            time.sleep(WATCH_SECONDS)
+            if (now := _state(found)) != seen:
+                show(seen := now)
+    except KeyboardInterrupt:
+        return
+
+
+def verify(run: RunUrl) -> None:
+    """Re-hash every committed file of a run."""
+    from raysynth.audit import verify as audit_run
+    from raysynth.errors import CorruptRunError
+
+    found = audit_run(existing(run))
+    for name in found.foreign:
+        sys.stdout.write(f"foreign: {name}\n")
+    if not found.whole:
+        raise CorruptRunError("not whole: " + "; ".join(found.problems))
+    sys.stdout.write(f"whole: {found.parts} files, {found.rows:,} rows, {found.bytes:,} bytes\n")
+
+
+def gc(
+    run: RunUrl,
+    abandon: Annotated[str | None, typer.Option(metavar="STAGE/ID", help="an unfinished folder to give up")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+) -> None:
+    """Delete leftovers of committed folders that are older than a day."""
+    from raysynth.audit import gc as collect
+
+    for name in collect(existing(run), abandon=abandon, dry_run=dry_run):
+        sys.stdout.write(f"{'would delete' if dry_run else 'deleted'}: {name}\n")
+
+
+def _state(run: "Run") -> dict[str, Any]:
+    folders = {folder.path: folder.outcome() or _progress(folder) for folder in run.started()}
+    return {"folders": folders, "published": run.published()}
+
+
+def _progress(folder: "Folder") -> dict[str, Any]:
+    try:
+        return {"unfinished": {"parts": sum(len(parts) for parts in folder.marked()), "of": folder.plan().parts}}
+    except FileNotFoundError:  # training has no plan
+        return {"unfinished": {}}
