@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from raysynth.cluster.limits import limited
+from raysynth.cluster import metrics
+from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
 from raysynth.errors import DataError, RecipeError
@@ -55,39 +56,46 @@ def run_to(recipe: Recipe, last: str = STAGES[-1], *, force: bool = False) -> Ma
 
 
 def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
-    made.prepared = prepared = _timed(lambda: prepare.run(recipe, run))
+    made.prepared = prepared = _timed("prepare", lambda: prepare.run(recipe, run))
     check_asked(recipe, prepared)
     if last == "prepare":
         return
     if recipe.augment:
-        made.augmented = _timed(lambda: augment.run(recipe, run, prepared))
+        made.augmented = _timed("augment", lambda: augment.run(recipe, run, prepared))
     if last == "augment":
         return
-    made.model = model = _timed(lambda: train.run(recipe, run, prepared, made.augmented))
+    made.model = model = _timed("train", lambda: train.run(recipe, run, prepared, made.augmented))
     if last == "train":
         return
-    made.synthetic = synthetic = _timed(lambda: generate.run(recipe, run, prepared, model))
+    made.synthetic = synthetic = _timed("generate", lambda: generate.run(recipe, run, prepared, model))
     if last == "generate":
         return
     if recipe.mix is not None:
-        made.mixed = _timed(lambda: mix.run(recipe, run, prepared, made.augmented, synthetic))
+        made.mixed = _timed("mix", lambda: mix.run(recipe, run, prepared, made.augmented, synthetic))
     if last == "mix":
         return
     if recipe.evaluate is not None:
-        made.evaluation = _timed(lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made)))
+        made.evaluation = _timed("evaluate", lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made)))
     if last == "evaluate":
         return
     publish.run(recipe, run, prepared, model, synthetic, made.mixed, made.evaluation, force=force)
     made.published = True
 
 
-def _timed(make: Callable[[], Folder]) -> Folder:
-    """What it cost stands beside the folder that was made; of a folder that was there already, nothing is written."""
+def _timed(stage: str, make: Callable[[], Folder]) -> Folder:
+    """What it cost stands beside the folder that was made; of a folder that was there already, nothing is written. StoppedError where
+    the stages before it have used up the command's budget."""
+    spending = limits().spending
+    if spending.made:
+        limits().check()
     began, spent = time.monotonic(), METER.cpu_seconds
-    folder = make()
+    with spending.stage(stage):
+        folder = make()
     cost = {"seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(METER.cpu_seconds - spent, 2)}
     if not folder.store.exists(folder.system_url("timing.json")):
         folder.store.put(folder.system_url("timing.json"), canonical(cost))
+        metrics.stage_ended(stage, folder, **cost)
+        spending.made = True
     return folder
 
 

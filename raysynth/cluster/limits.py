@@ -5,8 +5,9 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from raysynth.cluster.spending import Allowance, Spending
 from raysynth.errors import StoppedError
-from raysynth.recipe import Budget, Cluster, Prices, Recipe
+from raysynth.recipe import Cluster, Recipe
 
 
 @dataclass(frozen=True)
@@ -14,17 +15,23 @@ class Limits:
     """One command's; `began` is monotonic."""
 
     cluster: Cluster = field(default_factory=Cluster)
-    prices: Prices = field(default_factory=Prices)
-    budget: Budget = field(default_factory=Budget)
+    spending: Spending = field(default_factory=Spending)
     began: float = field(default_factory=time.monotonic)
 
     def check(self) -> None:
-        """At a task's edge, once what it made is safe. StoppedError where the command's time is spent."""
+        """At a task's edge, once what it made is safe. StoppedError where the command's time or budget is spent."""
         allowed, seconds = self.cluster.max_seconds, time.monotonic() - self.began
         if allowed is not None and seconds >= allowed:
             raise StoppedError(
                 f"cluster.max_seconds: {allowed:g}, and {seconds:.0f} s have passed. Run the same command again to go on, or raise it"
             )
+        self.spending.check()
+
+    def left(self) -> Allowance:
+        """What training that begins now may spend until its epochs' edges."""
+        allowed = self.cluster.max_seconds
+        seconds = None if allowed is None else max(0.0, allowed - (time.monotonic() - self.began))
+        return self.spending.left(seconds)
 
 
 class _Current:
@@ -39,7 +46,7 @@ def limits() -> Limits:
 @contextmanager
 def limited(recipe: Recipe) -> Generator[Limits]:
     """Inside, `limits()` are the recipe's, counted from here."""
-    before, _Current.limits = _Current.limits, Limits(recipe.cluster, recipe.prices, recipe.budget)
+    before, _Current.limits = _Current.limits, Limits(recipe.cluster, Spending.of(recipe))
     try:
         yield _Current.limits
     finally:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from raysynth.cluster import metrics
 from raysynth.cluster.limits import limits
 from raysynth.cluster.rows import map_items
 from raysynth.commits import Table, commit, missing, write_task
@@ -32,7 +33,7 @@ class _Writer:
         self.folder, self.plan, self.files_of = folder, plan, files_of
 
     def __call__(self, parts: range) -> int:
-        write_task(self.folder, self.plan, parts, self.files_of)
+        metrics.wrote(self.folder, write_task(self.folder, self.plan, parts, self.files_of))
         return len(parts)
 
 
