@@ -8,7 +8,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth.codecs.tabular import Tabular, from_numbers, permute, to_numbers
+from raysynth.codecs._identifiers import permute
+from raysynth.codecs._numbers import from_numbers, to_numbers
+from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.layout import Batch, FieldsGiven
