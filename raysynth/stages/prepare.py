@@ -73,11 +73,11 @@ def run(recipe: Recipe, run: Run) -> Folder:
         shards = source.shards(files)
         _check_columns(recipe, first_rows(recipe, source, shards)[1])
         profile = profile_of(source, shards, workers=recipe.generate.workers)
-        schema = _schema(recipe, profile)
+        schema = schema_of(recipe, profile)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
         reader = Reader(source, tuple(shards), schema, date_formats(profile, schema))
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
-        make = partial(_make, recipe, reader, drop)
+        make = partial(make_files, recipe, reader, drop)
         folder.write_json("_raysynth/profile.json", profile.to_json())
         folder.store.put(folder.system_url(HASHES), canonical(_hashes(files, snapshot)))
         write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers, keep=False)
@@ -213,7 +213,7 @@ def check_unchanged(file: InputFile) -> None:
         )
 
 
-def _schema(recipe: Recipe, profile: Profile) -> Schema:
+def schema_of(recipe: Recipe, profile: Profile) -> Schema:
     overrides: dict[str, Kind] = {name: column.kind for name, column in recipe.schema_.columns.items()}
     if profile.rows and not profile.columns:
         raise DataError(f"source.url: '{recipe.source.url}' has no columns. Give rows with at least one")
@@ -241,7 +241,7 @@ def _kind(type: pa.DataType) -> Any:
     return "number" if pa.types.is_floating(type) or pa.types.is_decimal(type) else "category"
 
 
-def _make(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
+def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
     """On a worker: a part is one shard, read, cleaned, derived and split."""
     derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
 
