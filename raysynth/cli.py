@@ -103,7 +103,7 @@ def submit(
 
     asked = load_recipe(recipe, set_ or [])
     command = [word for item in set_ or [] for word in ("--set", item)] + (["--force"] if force else [])
-    raise SystemExit(submit_job(recipe, name=asked.name, address=address, command=command, detach=detach))
+    raise SystemExit(submit_job(recipe, asked, address=address, command=command, detach=detach))
 
 
 @app.command()

@@ -10,6 +10,7 @@ from raysynth.cluster import metrics
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
+from raysynth.cluster.submit import check_run_of_job
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
 from raysynth.markers import canonical
@@ -117,6 +118,7 @@ def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
         raise RecipeError(
             "prepare.holdout: 0, and scores stand beside those of hold-out rows. Set some apart (0.2, say), or say evaluate: null"
         )
+    check_run_of_job(recipe)
     prepare.check_source(recipe)
     _check_machine(recipe)
     for warning in run.store.check(run.url, write=True):

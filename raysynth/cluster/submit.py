@@ -7,39 +7,68 @@ nothing else of the folder that it lies in, so that no `.env` leaves the machine
 import asyncio
 import importlib.util
 import json
+import os
+import secrets
 import shlex
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from raysynth.errors import RaysynthError, RecipeError, StoppedError, StoreError
+from raysynth.recipe import Recipe
 
 SUBMITTED = "RAYSYNTH_SUBMITTED"
 """In the job's environment: what versions the one who submitted it has, JSON."""
 COMPARED = ("ray", "torch", "pyarrow", "numpy")  # what rows, or the wire between driver and workers, depend on
 STOP_SECONDS = 60.0
 LOOK_SECONDS = 1.0
+ANSWER_SECONDS = 30.0  # for one reply of the cluster; Ray's client would wait for ever
+QUIET_SECONDS = 10.0  # without a line of the log, the cluster is asked whether it is still there
+LOST_SECONDS = 60.0  # without an answer, until it counts as lost
+GOING_ON = ("PENDING", "RUNNING")
 
 
-def submit(recipe: Path, *, name: str, address: str, command: Sequence[str], detach: bool) -> int:
-    """`command`: what follows `raysynth` and the recipe's place, such as `--set train.workers=4`. The exit code of the job; 0 at once
-    with `detach`. StoreError if nobody answers there or the token is refused, StoppedError after Ctrl-C, which stops the job."""
-    client = _connected(address)
-    with tempfile.TemporaryDirectory(prefix="raysynth-submit-") as folder:
-        (Path(folder) / "recipe.yaml").write_bytes(recipe.read_bytes())
-        job = _asked(client, folder, name, command)
-    _say(job=job, address=address)
-    if detach:
-        return 0
+def submit(recipe: Path, asked: Recipe, *, address: str, command: Sequence[str], detach: bool) -> int:
+    """`asked`: what `recipe` says with `command`, which is what follows `raysynth` and the recipe's place, such as `--set train.workers=4`.
+    The exit code of the job; 0 at once with `detach`. StoreError if nobody answers there or the token is refused, StoppedError after
+    Ctrl-C, which stops the job, and where the cluster no longer answers."""
+    check_places(asked)
+    client = connect(address)
+    job = f"{asked.name}-{secrets.token_hex(4)}"
     try:
-        return _followed(client, job)
+        with tempfile.TemporaryDirectory(prefix="raysynth-submit-") as folder:
+            (Path(folder) / "recipe.yaml").write_bytes(recipe.read_bytes())
+            _ask(client, job, folder, asked, command)
+        _say(job=job, address=address)
+        return 0 if detach else follow(client, job)
     except KeyboardInterrupt:
         _stop(client, job)
         raise StoppedError(f"job {job} was stopped; submit the same recipe again, and it goes on from there") from None
+
+
+def check_places(recipe: Recipe) -> None:
+    """RecipeError where the cluster cannot see what the recipe names; a warning where that depends on its disks."""
+    for key, url in (("source.url", recipe.source.url), ("run", recipe.run)):
+        path = url.removeprefix("file://")
+        if "://" in path:
+            continue
+        if not path.startswith("/"):
+            raise RecipeError(f"{key}: '{url}' is a place of this machine, which the cluster does not see. {_ELSEWHERE}")
+        _say(warning=f"{key}: '{url}' must lie on a disk that all nodes of the cluster share")
+
+
+def check_run_of_job(recipe: Recipe) -> None:
+    """RecipeError where this is a Ray job and its run would lie in the job's own folder, which goes with the job."""
+    if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "://" not in recipe.run and not recipe.run.startswith("/"):
+        raise RecipeError(f"run: '{recipe.run}' would lie in the folder of this job, which no other node sees. {_ELSEWHERE}")
+
+
+_ELSEWHERE = "Give a URL such as s3://bucket/…, or the absolute path of a disk that all its nodes share"
 
 
 def check_versions(told: str) -> None:
@@ -51,35 +80,43 @@ def check_versions(told: str) -> None:
         raise RecipeError(f"versions: {lines}. Rows depend on them: install the same ones, or submit from the cluster's image")
 
 
-def _connected(address: str) -> Any:
+def connect(address: str) -> Any:
     import logging
 
     from ray.job_submission import JobSubmissionClient
+
+    class Patient(JobSubmissionClient):
+        def _do_request(self, *arguments: Any, **options: Any) -> Any:
+            return super()._do_request(*arguments, **{"timeout": ANSWER_SECONDS, **options})
 
     logging.getLogger("ray").setLevel(logging.ERROR)
     if not address.startswith(("http://", "https://")):
         raise RecipeError(f"--address {address}: must be the URL of the cluster's dashboard, such as http://head:8265")
     try:
-        return JobSubmissionClient(address)
+        return Patient(address)
     except Exception as error:
         raise _refused(address, error) from None
 
 
-def _asked(client: Any, folder: str, name: str, command: Sequence[str]) -> str:
+def _ask(client: Any, job: str, folder: str, asked: Recipe, command: Sequence[str]) -> None:
     package = importlib.util.find_spec("raysynth")
     modules = list(package.submodule_search_locations or ()) if package is not None else []
     entrypoint = shlex.join(["python", "-m", "raysynth", "--json", "run", "recipe.yaml", *command])
     runtime = {"working_dir": folder, "py_modules": modules, "env_vars": {SUBMITTED: json.dumps(_versions())}}
+    told = {"recipe": asked.name, "run": asked.run, "by": "raysynth"}
     try:
-        return str(client.submit_job(entrypoint=entrypoint, runtime_env=runtime, metadata={"recipe": name, "by": "raysynth"}))
+        client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime, metadata=told)
     except Exception as error:
         raise _refused(client.get_address(), error) from None
 
 
-def _followed(client: Any, job: str) -> int:
+def follow(client: Any, job: str) -> int:
     """The log as it comes, then the driver's exit code."""
-    asyncio.run(_tailed(client, job))
-    while str(client.get_job_status(job)) in ("PENDING", "RUNNING"):
+    seen = 0
+    while True:
+        seen = asyncio.run(_tailed(client, job, seen))
+        if _status(client, job) not in GOING_ON:
+            break
         time.sleep(LOOK_SECONDS)
     info = client.get_job_info(job)
     if str(info.status) == "STOPPED":
@@ -89,27 +126,71 @@ def _followed(client: Any, job: str) -> int:
     return int(info.driver_exit_code or 0)
 
 
-async def _tailed(client: Any, job: str) -> None:
-    async for lines in client.tail_job_logs(job):
-        sys.stdout.write(lines)
-        sys.stdout.flush()
+async def _tailed(client: Any, job: str, seen: int) -> int:
+    """Writes the log but for its first `seen` characters, until it ends or its connection breaks → how many have been seen then."""
+    import aiohttp
+
+    lines, position, ended = client.tail_job_logs(job), 0, False
+    with suppress(StopAsyncIteration, aiohttp.ClientError, OSError, RuntimeError):
+        while True:
+            coming = asyncio.ensure_future(anext(lines))
+            while not (await asyncio.wait({coming}, timeout=QUIET_SECONDS))[0]:
+                if ended:
+                    coming.cancel()
+                    return seen
+                ended = _status(client, job) not in GOING_ON
+            text = coming.result()
+            sys.stdout.write(text[max(0, seen - position) :])
+            sys.stdout.flush()
+            position += len(text)
+            seen = max(seen, position)
+    return seen
+
+
+def _status(client: Any, job: str) -> str:
+    """StoppedError where nobody has answered for a minute, or the job is not known there any more."""
+    deadline = time.monotonic() + LOST_SECONDS
+    while True:
+        try:
+            return str(client.get_job_status(job))
+        except (OSError, RuntimeError) as error:
+            if time.monotonic() > deadline or isinstance(error, RuntimeError):
+                address = client.get_address()
+                raise StoppedError(
+                    f"job {job}: {address} does not answer for it any more ({_first_line(error)}), and it may still run. Follow it by "
+                    f"`ray job logs --follow --address {address} {job}`, or submit the same recipe again: it goes on from there"
+                ) from None
+        time.sleep(LOOK_SECONDS)
 
 
 def _stop(client: Any, job: str) -> None:
-    client.stop_job(job)
+    """Returns when the job has ended. StoppedError where it does not, or cannot be told to."""
+    try:
+        client.stop_job(job)
+    except (OSError, RuntimeError) as error:
+        raise StoppedError(f"job {job} could not be told to stop ({_first_line(error)}). {_by_hand(client, job)}") from None
     deadline = time.monotonic() + STOP_SECONDS
-    while str(client.get_job_status(job)) in ("PENDING", "RUNNING") and time.monotonic() < deadline:
+    while _status(client, job) in GOING_ON:
+        if time.monotonic() > deadline:
+            raise StoppedError(f"job {job} was told to stop, and still runs after {STOP_SECONDS:g} s. {_by_hand(client, job)}")
         time.sleep(LOOK_SECONDS)
+
+
+def _by_hand(client: Any, job: str) -> str:
+    return f"Try `ray job stop --address {client.get_address()} {job}`"
 
 
 def _refused(address: str, error: Exception) -> RaysynthError:
     """Ray's errors of this client are many, and some hold the whole answer: the first line says it."""
-    text = str(error).strip().split("\n")[0][:300]
     if any(word in str(error) for word in ("401", "403", "Unauthorized", "authentication", "InvalidAuthToken")):
         return StoreError(
             f"--address {address}: the token is refused. Set RAY_AUTH_TOKEN or ~/.ray/auth_token to the cluster's own"
         )
-    return StoreError(f"--address {address}: {text or type(error).__name__}. Check the address, and that the cluster runs")
+    return StoreError(f"--address {address}: {_first_line(error)}. Check the address, and that the cluster runs")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0][:300] or type(error).__name__
 
 
 def _versions() -> dict[str, str]:
