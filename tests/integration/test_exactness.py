@@ -60,7 +60,7 @@ def test_250_003_rows_asked_250_003_got(golden: tuple[Path, Made]) -> None:
     assert counts == [10_000] * 25 + [3]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 4])
 def test_the_input_cut_anew_and_other_workers_give_the_same_model_and_rows(
     golden: tuple[Path, Made], rows: pa.Table, workers: int
 ) -> None:

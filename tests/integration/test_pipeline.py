@@ -69,6 +69,7 @@ def test_running_again_makes_nothing(golden: tuple[Path, Made]) -> None:
     assert {file: file.stat().st_mtime_ns for file in path.parent.rglob("*") if file.is_file()} == before
 
 
+@pytest.mark.slow
 def test_another_number_of_workers_gives_the_same_bytes(golden: tuple[Path, Made], tmp_path: Path) -> None:
     assert names(made(recipe_file(tmp_path), "generate.workers=1").synthetic) == names(golden[1].synthetic)
 
