@@ -5,7 +5,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from raysynth.cluster.spending import Allowance, Spending
+from raysynth.cluster.spending import Spending
 from raysynth.errors import StoppedError
 from raysynth.recipe import Cluster, Recipe
 
@@ -26,12 +26,6 @@ class Limits:
                 f"cluster.max_seconds: {allowed:g}, and {seconds:.0f} s have passed. Run the same command again to go on, or raise it"
             )
         self.spending.check()
-
-    def left(self) -> Allowance:
-        """What training that begins now may spend until its epochs' edges."""
-        allowed = self.cluster.max_seconds
-        seconds = None if allowed is None else max(0.0, allowed - (time.monotonic() - self.began))
-        return self.spending.left(seconds)
 
 
 class _Current:

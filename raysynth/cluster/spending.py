@@ -13,18 +13,6 @@ from raysynth.recipe import Budget, Prices, Recipe
 GO_ON = "What is made stays: run the same command again to go on for as much again, or raise it"
 
 
-@dataclass(frozen=True)
-class Allowance:
-    """What is left when training starts; its workers ask it at each epoch's edge, where nobody else knows what they spend."""
-
-    cpu_seconds: float | None = None
-    seconds: float | None = None
-
-    def used_up(self, *, cpu_seconds: float, seconds: float) -> bool:
-        """Of all workers since they started."""
-        return any(cap is not None and spent >= cap for cap, spent in ((self.cpu_seconds, cpu_seconds), (self.seconds, seconds)))
-
-
 @dataclass
 class Spending:
     """`hour_prices`: of all the nodes of a pool. Between stages nodes are not paid for: they go away."""
@@ -74,10 +62,3 @@ class Spending:
             raise StoppedError(
                 f"budget.money: {self.budget.money:g} {self.currency}, and {money:.4g} {self.currency} are spent. {GO_ON}"
             )
-
-    def left(self, seconds: float | None = None) -> Allowance:
-        """For training that begins now; `seconds`: what other deadlines leave."""
-        spent, price = self.cpu_seconds, self.hour_prices.get("train", 0.0)
-        cpu = None if self.budget.cpu_hours is None else max(0.0, self.budget.cpu_hours * 3600 - spent)
-        paid = None if self.budget.money is None or not price else max(0.0, (self.budget.money - self.money) / price * 3600)
-        return Allowance(cpu, min((cap for cap in (paid, seconds) if cap is not None), default=None))
