@@ -82,6 +82,12 @@ def fingerprint(cpu: str) -> dict[str, str]:
 
 
 def check_fingerprint(planned: Mapping[str, str]) -> None:
-    """NondeterminismError on a machine that would make other bytes than the plan's."""
-    if (here := fingerprint(planned["asked"])) != planned:
-        raise NondeterminismError(f"this worker would make other bytes than the plan's: {here} against {dict(planned)}")
+    """NondeterminismError, which names the host and what is another, on a machine that would make other bytes than the plan's."""
+    here = fingerprint(planned["asked"])
+    names = [name for name in {**here, **planned} if here.get(name) != planned.get(name)]
+    other = [f"{name} {here.get(name)}, the plan's is {planned.get(name)}" for name in names]
+    if other:
+        raise NondeterminismError(
+            f"host {platform.node()} would make other bytes than the plan's: {'; '.join(other)}. Keep it out of this run by "
+            "cluster.row_labels, or give it what the plan's machines have"
+        )
