@@ -43,9 +43,17 @@ def test_every_node_asks_for_imdsv2_an_encrypted_disk_and_the_profile(cluster: d
     node = cluster["available_node_types"][name]
     assert node["node_config"]["MetadataOptions"]["HttpTokens"] == "required"
     assert node["node_config"]["BlockDeviceMappings"][0]["Ebs"]["Encrypted"] is True
-    assert "IamInstanceProfile" in node["node_config"]
+    assert node["node_config"]["IamInstanceProfile"] == {
+        "Name": "raysynth-head" if name == "head" else "raysynth"
+    }  # it alone starts nodes
+    assert ("nvidia" in node["node_config"]["ImageId"]) == ("GPU" in node["resources"])
     is_spot = node["node_config"].get("InstanceMarketOptions") == {"MarketType": "spot"}
     assert node["labels"]["ray.io/market-type"] == ("spot" if is_spot else "on-demand")
+
+
+def test_what_the_autoscaler_needs_keeps_to_the_versions_that_were_tested(cluster: dict[str, Any]) -> None:
+    for command in (*cluster["setup_commands"], *cluster["head_setup_commands"]):
+        assert "pip install" not in command or "-c ~/constraints.txt" in command
 
 
 def test_every_node_is_seen_dead_within_seconds_and_lets_nobody_in_without_the_token(cluster: dict[str, Any]) -> None:
