@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 UNSHARE = ("unshare", "--pid", "--fork", "--kill-child", "--mount-proc", "--net", "--mount", "--ipc", "--uts")
-BEGIN = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && export HOME="$1" && mkdir -p "$HOME" && shift && exec "$@"'
+# The shell stays, as the first process: it takes in the children of whoever was killed.
+BEGIN = 'ip link set lo up && mount -t tmpfs tmpfs /dev/shm && export HOME="$1" && mkdir -p "$HOME" && shift && "$@"; exit $?'
 
 
 def require_namespaces() -> None:
@@ -25,14 +26,20 @@ def require_namespaces() -> None:
     pytest.skip(missing)
 
 
-def isolated(script: Path, *arguments: str, home: Path, short: Path, timeout_seconds: float) -> str:
-    """What the Python script prints. `short`: a folder whose path has no space: through a link in it this environment is named, since Ray
-    hands a worker's interpreter to a shell as it is (ray 2.60), and a cluster whose own path has a space never starts a job."""
+def isolated(
+    script: Path, *arguments: str, home: Path, short: Path, timeout_seconds: float | None = None, shown: bool = False
+) -> str:
+    """What the Python script prints; `shown`: it is printed here too, at once. `short`: a folder whose path has no space: through a link in
+    it this environment is named, since Ray hands a worker's interpreter to a shell as it is (ray 2.60), and a cluster whose own path has a
+    space never starts a job."""
     link = short / "environment"
     link.symlink_to(Path(sys.executable).parent.parent)
     environment = {key: text for key, text in os.environ.items() if not key.startswith("RAY_")}
     environment["PATH"] = f"{link}/bin:{os.environ['PATH']}"
     command = [*UNSHARE, "sh", "-c", BEGIN, "sh", str(home), f"{link}/bin/python", str(script), *arguments]
+    if shown:
+        subprocess.run(command, env=environment, check=True, timeout=timeout_seconds)
+        return ""
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=timeout_seconds)
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
     return done.stdout

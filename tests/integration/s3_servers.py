@@ -107,11 +107,14 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
 
 @dataclass
 class Faulty:
-    """A running proxy: its URL, how many requests of each method came, how many faults of each kind it made."""
+    """A running proxy: its URL, how many requests of each method came, how many faults of each kind it made, and
+    (client, method, path) of each request that was answered. `share` may be changed while it runs."""
 
     url: str
+    share: float
     requests: Counter[str] = field(default_factory=Counter[str])
     faults: Counter[str] = field(default_factory=Counter[str])
+    answered: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
 
 
 @contextmanager
@@ -123,22 +126,25 @@ def faulty(
     kinds: tuple[str, ...] = FAULTS,
     methods: tuple[str, ...] = (),
     delay_seconds: float = 0.2,
+    address: str = "127.0.0.1",
 ) -> Iterator[Faulty]:
     """A proxy before `endpoint` that, on a seeded share of the requests (of `methods` only, if given), answers 503, resets the
     connection before asking, delays, or asks and then drops the reply."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    server = ThreadingHTTPServer((address, 0), _Handler)
     server.daemon_threads = True
-    state = Faulty(f"http://127.0.0.1:{server.server_port}")
+    state = Faulty(f"http://{address}:{server.server_port}", share)
     draws = random.Random(seed)  # noqa: S311
     lock, target = threading.Lock(), urlsplit(endpoint)
 
-    def fault_of(method: str) -> str:
+    def fault_of(method: str, client: str, path: str) -> str:
         with lock:
             state.requests[method] += 1
-            if (methods and method not in methods) or draws.random() >= share:
-                return ""
-            kind = draws.choice(kinds)
-            state.faults[kind] += 1
+            spared = (methods and method not in methods) or draws.random() >= state.share
+            kind = "" if spared else draws.choice(kinds)
+            if kind:
+                state.faults[kind] += 1
+            if kind in ("", "delay"):
+                state.answered.append((client, method, path.partition("?")[0]))
             return kind
 
     def connect() -> HTTPConnection:
@@ -162,7 +168,7 @@ class _Handler(BaseHTTPRequestHandler):
         if self.headers.get("Expect", "").lower() == "100-continue":
             pass  # the base class has answered it
         body = self._body()
-        fault = self.server.fault_of(self.command)  # type: ignore[attr-defined]
+        fault = self.server.fault_of(self.command, self.client_address[0], self.path)  # type: ignore[attr-defined]
         if fault == "503":
             self._send(503, [("Content-Type", "application/xml")], b"<Error><Code>SlowDown</Code><Message>Faulty</Message></Error>")
         elif fault == "reset":

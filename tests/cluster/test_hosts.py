@@ -1,0 +1,71 @@
+"""Hosts with addresses of their own, Ray between them, S3 at one more: however many they are, whichever goes on, the bytes are the same."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+from isolation import isolated, require_namespaces
+
+LOSS_TOLERANCE = 0.1  # of the loss: two workers take half as many steps with other noise, and 18 rows judge them
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    require_namespaces()
+    folder = tmp_path_factory.mktemp("hosts")
+    with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp") as short:
+        script = Path(__file__).parent / "host_steps.py"
+        printed = isolated(script, str(folder), short, home=folder / "home", short=Path(short), timeout_seconds=3600)
+    found = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
+    return {step["step"]: step for step in found}
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3])
+def test_any_number_of_hosts_makes_what_one_machine_makes_and_each_host_has_its_share(
+    steps: dict[str, dict[str, Any]], hosts: int
+) -> None:
+    step = steps[f"hosts-{hosts}"]
+    assert set(steps["golden"]["names"]) == {"prepared", "model", "synthetic", "mixed"}
+    assert step["names"] == steps["golden"]["names"]
+    assert step["problems"] == []
+    assert {*step["makers"]["synthetic"]} == {f"10.77.0.{number}" for number in range(1, hosts + 1)}
+
+
+def test_an_undisturbed_run_makes_each_part_once(steps: dict[str, dict[str, Any]]) -> None:
+    for step in ("golden", "hosts-1", "hosts-2", "hosts-3"):
+        made = {folder: sum(makers.values()) for folder, makers in steps[step]["makers"].items()}
+        assert made == {folder: len(steps[step]["names"][folder]) for folder in made}
+
+
+def test_two_training_workers_resume_bit_exactly_and_learn_as_well_as_one(steps: dict[str, dict[str, Any]]) -> None:
+    one, pair, resumed = steps["pair"]["names"]
+    assert not steps["pair"]["committed"], "it was killed too late to prove anything"
+    assert pair == resumed != one
+    losses = steps["pair"]["losses"]
+    assert losses[1] == losses[2] == pytest.approx(losses[0], rel=LOSS_TOLERANCE)
+
+
+def test_a_run_of_three_hosts_is_ended_by_one(steps: dict[str, dict[str, Any]]) -> None:
+    step = steps["moved"]
+    assert not step["committed"], "it was killed too late to prove anything"
+    assert step["names"] == steps["golden"]["names"]
+    assert step["kept"], "what a marker proves is not made again"
+    assert step["problems"] == []
+
+
+def test_a_host_whose_environment_asks_for_other_instructions_makes_the_plans_rows(steps: dict[str, dict[str, Any]]) -> None:
+    step = steps["joins"]
+    assert step["names"]["synthetic"] == steps["golden"]["names"]["synthetic"][:12]
+    assert "10.77.0.4" in step["makers"]
+
+
+def test_a_host_that_cannot_make_the_plans_rows_refuses_by_name(steps: dict[str, dict[str, Any]]) -> None:
+    step = steps["refuses"]
+    assert step["code"] == 1
+    assert "host-5" in step["told"] and "capability DEFAULT" in step["told"]
+    assert "10.77.0.5" not in step["makers"]
