@@ -5,8 +5,8 @@ import logging
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -22,6 +22,7 @@ log = logging.getLogger("raysynth.runs")
 
 TASK_PARTS = 64
 ROW_GROUP_ROWS = 131_072
+MANIFEST_ROWS = 16_384  # are Python objects at once; all the others lie in Arrow, at a tenth of the memory
 BOUND_CHARACTERS = 64  # a longer min or max is left out: a cut one would be no bound
 
 Table = tuple[str, pa.Table] | tuple[str, pa.Table | None, Mapping[str, Any]]  # sub folder, rows, what to note of the part
@@ -115,15 +116,12 @@ def _plain(value: Any) -> Any:
 
 def missing(folder: Folder, plan: Plan) -> list[range]:
     """The parts that no marker proves, as ranges of at most 64: the tasks of a resume."""
-    done = {part for marked in folder.marked() for part in marked}
     ranges: list[range] = []
-    for part in range(plan.parts):
-        if part in done:
-            continue
-        if ranges and ranges[-1].stop == part and len(ranges[-1]) < TASK_PARTS:
-            ranges[-1] = range(ranges[-1].start, part + 1)
-        else:
-            ranges.append(range(part, part + 1))
+    first = 0
+    for marked in (*sorted(folder.marked(), key=lambda marked: marked.start), range(plan.parts, plan.parts)):
+        stop = min(marked.start, plan.parts)
+        ranges += [range(start, min(start + TASK_PARTS, stop)) for start in range(first, stop, TASK_PARTS)]
+        first = max(first, marked.stop)
     return ranges
 
 
@@ -132,14 +130,13 @@ def commit(folder: Folder, plan: Plan) -> dict[str, Any]:
     outcome = _finished(folder)
     if outcome is not None:
         return outcome
-    parts = _chosen(folder)
-    absent = [part for part in range(plan.parts) if part not in parts]
+    absent = [part for parts in missing(folder, plan) for part in parts]
     if absent:
         shown = ", ".join(map(str, absent[:10])) + (" …" if len(absent) > 10 else "")
         raise StoppedError(
             f"{folder.path}: {len(absent)} of {plan.parts} parts are not made: {shown}. Run the same command again to make them"
         )
-    files = ((part, file, extra) for part in range(plan.parts) for extra in [parts[part].extra] for file in parts[part].files)
+    files = ((part.part, file, part.extra) for part in _chosen(folder) for file in part.files)
     return _settle(folder, files, {"parts": plan.parts})
 
 
@@ -159,20 +156,25 @@ def commit_files(folder: Folder, names: Iterable[str]) -> dict[str, Any]:
     return _settle(folder, files, {"parts": 0})
 
 
-def _chosen(folder: Folder) -> dict[int, Part]:
-    """Per part the making of the lowest hash; two hashes are logged, since they mean that the maker is not deterministic."""
+def _chosen(folder: Folder) -> Iterator[Part]:
+    """In their order, per part the making of the lowest hash; two hashes are logged, since they mean that the maker is not
+    deterministic. Markers come by their first part, so what lies before it is decided and need not be kept."""
     chosen: dict[int, Part] = {}
     for marker in folder.markers():
-        for made in marker.parts:
-            part = replace(made, files=tuple(replace(file, columns={}) for file in made.files))  # the manifest has no use for them
-            other = chosen.setdefault(part.part, part)
-            if other == part:
-                continue
-            if other.hash != part.hash:
-                message = f"{folder.path}: part {part.part} was made twice with different bytes; the lower hash is kept"
-                log.warning("%s", NondeterminismError(message))
-            chosen[part.part] = min(other, part, key=lambda made: (made.hash, canonical(made.extra)))
-    return chosen
+        yield from (chosen.pop(part) for part in sorted(chosen) if part < marker.first)
+        for part in marker.parts:
+            _choose(folder, chosen, part)
+    yield from (chosen[part] for part in sorted(chosen))
+
+
+def _choose(folder: Folder, chosen: dict[int, Part], part: Part) -> None:
+    other = chosen.setdefault(part.part, part)
+    if other == part:
+        return
+    if other.hash != part.hash:
+        message = f"{folder.path}: part {part.part} was made twice with different bytes; the lower hash is kept"
+        log.warning("%s", NondeterminismError(message))
+    chosen[part.part] = min(other, part, key=lambda made: (made.hash, canonical(made.extra)))
 
 
 def _finished(folder: Folder) -> dict[str, Any] | None:
@@ -187,12 +189,14 @@ def _finished(folder: Folder) -> dict[str, Any] | None:
 
 
 def _manifest(files: Iterable[Entry]) -> pa.Table:
-    columns: dict[str, list[Any]] = {name: [] for name in MANIFEST.names}
-    for part, file, extra in files:
-        row = (part, file.sub, file.name, file.rows, file.bytes, file.sha256, canonical(extra).decode())
-        for column, value in zip(columns.values(), row, strict=True):
-            column.append(value)
-    return pa.table(columns, schema=MANIFEST)
+    rows = (
+        (part, file.sub, file.name, file.rows, file.bytes, file.sha256, canonical(extra).decode()) for part, file, extra in files
+    )
+    pieces: list[pa.RecordBatch] = []
+    while some := list(islice(rows, MANIFEST_ROWS)):
+        columns = [pa.array(column, field.type) for column, field in zip(zip(*some, strict=True), MANIFEST, strict=True)]
+        pieces.append(pa.record_batch(columns, schema=MANIFEST))
+    return pa.Table.from_batches(pieces, schema=MANIFEST).combine_chunks()  # here, so that the pieces go before it is written
 
 
 def _settle(folder: Folder, files: Iterable[Entry], facts: Mapping[str, Any]) -> dict[str, Any]:

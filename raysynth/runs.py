@@ -129,7 +129,8 @@ class Folder:
         return [range(int(name[0]), int(name[1])) for name in names if len(name) == 3]
 
     def markers(self) -> Iterator[Marker]:
-        """Every marker, read some at a time and compared with its name. CorruptRunError names one that does not match."""
+        """Every marker by its first part, read some at a time and compared with its name. CorruptRunError names one that does not
+        match."""
         urls = [stat.url for stat in self.store.list(self.system_url("markers"))]
         with ThreadPoolExecutor(READERS) as pool:
             for start in range(0, len(urls), 8 * READERS):  # few in memory at once: a run may have a million parts
@@ -138,9 +139,12 @@ class Folder:
     def _marker(self, url: str) -> Marker:
         name = url.rsplit("/", 1)[1]
         data = self.store.read(url)
-        if not name.endswith(f"-{digest(data)[:HASH_CHARACTERS]}.json"):
-            raise CorruptRunError(f"{self.path}: marker {name} does not match its hash. Delete it and run the same command again")
-        return Marker.from_json(json.loads(data))
+        if name.endswith(f"-{digest(data)[:HASH_CHARACTERS]}.json"):
+            marker = Marker.from_json(json.loads(data))
+            proven = range(marker.first, marker.stop)
+            if name.startswith(f"{proven.start:09d}-{proven.stop:09d}-") and [part.part for part in marker.parts] == list(proven):
+                return marker  # its name alone says to a resume and to the commit what it proves
+        raise CorruptRunError(f"{self.path}: marker {name} does not match its hash. Delete it and run the same command again")
 
     def outcome(self) -> dict[str, Any] | None:
         """{committed: {manifest, sha256}, parts, rows, bytes}, {abandoned: true}, or None: not finished."""
