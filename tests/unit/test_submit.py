@@ -1,0 +1,54 @@
+"""What `raysynth submit` checks before anything is sent, and what the job checks when it arrives."""
+
+import json
+from importlib.metadata import version
+
+import pytest
+
+from raysynth.cluster.submit import check_places, check_run_of_job, check_versions
+from raysynth.errors import RecipeError
+from raysynth.recipe import Recipe, parse_recipe
+
+
+def recipe(source: str, run: str) -> Recipe:
+    return parse_recipe({"name": "wine", "source": source, "run": run})
+
+
+@pytest.mark.parametrize(
+    ("source", "run", "key"),
+    [
+        ("data/*.csv", "s3://bucket/runs/wine", "source.url"),
+        ("s3://bucket/a.csv", "runs/wine", "run"),
+        ("~/a.csv", "/shared", "source.url"),
+    ],
+)
+def test_a_place_of_this_machine_alone_is_refused(source: str, run: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"^{key}: '.*s3://"):
+        check_places(recipe(source, run))
+
+
+def test_a_path_may_be_a_disk_that_all_share_and_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    check_places(recipe("/shared/a.csv", "file:///shared/run"))
+    told = [json.loads(line)["warning"] for line in capsys.readouterr().out.splitlines()]
+    assert [warning.split(":")[0] for warning in told] == ["source.url", "run"]
+
+
+def test_urls_and_examples_go_anywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    check_places(recipe("examples://wine", "s3://bucket/runs/wine"))
+    assert not capsys.readouterr().out
+
+
+def test_only_a_job_minds_where_a_relative_run_lies(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_JOB_CONFIG_JSON_ENV_VAR", raising=False)
+    check_run_of_job(recipe("examples://wine", "runs/wine"))
+    monkeypatch.setenv("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}")
+    check_run_of_job(recipe("examples://wine", "/shared/wine"))
+    with pytest.raises(RecipeError, match="run: 'runs/wine'"):
+        check_run_of_job(recipe("examples://wine", "runs/wine"))
+
+
+def test_other_versions_are_named() -> None:
+    here = {name: version(name).split("+")[0] for name in ("ray", "torch", "pyarrow", "numpy")}
+    check_versions(json.dumps(here))
+    with pytest.raises(RecipeError, match=rf"numpy 1\.0 there, {here['numpy']} on the cluster"):
+        check_versions(json.dumps({**here, "numpy": "1.0"}))
