@@ -1,8 +1,10 @@
 """The commit: whatever dies and whoever else is at work, one manifest; and verify and gc see all that is not as committed."""
 
 import builtins
+import cProfile
 import logging
 import pickle
+import pstats
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,10 +18,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysynth import runs
+from raysynth import commits, runs
 from raysynth.audit import gc, verify
 from raysynth.commits import Table, commit, commit_files, missing, parquet_bytes, write_task
 from raysynth.errors import CorruptRunError, NondeterminismError, RecipeError, StoppedError
+from raysynth.markers import Marker, Part, PartFile
 from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, rows_plan
 from raysynth.stores.base import Stat, Store, store_for
 
@@ -92,6 +95,34 @@ class Dying(Store):
         return self.store.check(url, write=write)
 
 
+class Counting(Dying):
+    """A store that counts what is asked of it."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store, -1)
+        self.asked: list[str] = []
+
+    def put(self, url: str, data: bytes) -> bool:
+        self.asked.append("put")
+        return super().put(url, data)
+
+    def read(self, url: str) -> bytes:
+        self.asked.append("read")
+        return super().read(url)
+
+    def list(self, url: str) -> Iterator[Stat]:
+        self.asked.append("list")
+        return super().list(url)
+
+
+def mark(folder: Folder, parts: int, each: int = 4) -> None:
+    """The markers of that many parts of one file, without the files."""
+    for first in range(0, parts, each):
+        made = (Part(part, (PartFile("", f"part-{part}", 1, 1, f"{part}", {}),), {}) for part in range(first, first + each))
+        name, data = Marker(first, first + each, tuple(made)).named()
+        folder.store.put(folder.system_url("markers", name), data)
+
+
 def test_an_id_is_the_same_whatever_the_order_of_its_facts() -> None:
     assert folder_id({"a": 1, "b": [2, {"c": None}]}) == folder_id({"b": [2, {"c": None}], "a": 1})
     assert folder_id({"a": 1}) != folder_id({"a": 2})
@@ -155,6 +186,45 @@ def test_missing_parts_come_in_tasks_of_at_most_64_and_are_named() -> None:
     write_task(folder, plan, range(70, 75), lambda part: [])
     assert missing(folder, plan) == [range(0, 64), range(64, 70), range(75, 139), range(139, 200)]
     with pytest.raises(StoppedError, match="195 of 200 parts are not made: 0, 1, 2"):
+        commit(folder, plan)
+
+
+def test_a_part_costs_a_commit_the_same_in_a_large_plan_as_in_a_small_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+    asked: list[int] = []
+    for parts in (400, 1600):
+        folder, plan = new_run().folder("synthetic", f"{parts}"), Plan(parts, {})
+        mark(folder, parts)
+        with monkeypatch.context() as patch:
+            counting = Counting(store_for(folder.url))
+            patch.setattr(runs, "store_for", lambda url, store=counting: store)
+            with cProfile.Profile() as profile:
+                assert missing(folder, plan) == []
+                assert commit(folder, plan)["rows"] == parts
+        calls.append(pstats.Stats(profile).total_calls)  # pyright: ignore
+        asked.append(len(counting.asked))
+    assert calls[1] < 4.2 * calls[0]  # four times the parts; a step that looked at all of them for each would make it sixteen
+    assert asked[1] - asked[0] == (1600 - 400) // 4  # each marker is read once, whatever else there is
+
+
+def test_a_commit_does_not_hold_all_markers_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = new_run().folder("synthetic", "many")
+    mark(folder, 300, each=1)
+    counting = Counting(store_for(folder.url))
+    monkeypatch.setattr(runs, "store_for", lambda url: counting)  # pyright: ignore
+    chosen = commits._chosen(folder)
+    assert next(chosen).part == 0
+    assert counting.asked.count("read") <= 8 * runs.READERS
+    assert [part.part for part in chosen] == list(range(1, 300))
+
+
+def test_a_marker_that_proves_other_parts_than_its_name_says_is_refused() -> None:
+    folder, plan = new_run().folder("synthetic", "named"), Plan(8, {})
+    mark(folder, 4)
+    (stat,) = folder.store.list(folder.system_url("markers"))
+    hash = stat.url.rsplit("-", 1)[1]
+    folder.store.put(folder.system_url("markers", f"000000004-000000008-{hash}"), folder.store.read(stat.url))
+    with pytest.raises(CorruptRunError, match="000000004-000000008"):
         commit(folder, plan)
 
 
