@@ -1,19 +1,22 @@
 """A run → whether every committed byte is still there (verify), and rid of what no manifest lists (gc)."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from raysynth.errors import CorruptRunError, RecipeError, StoppedError
 from raysynth.markers import HASH_CHARACTERS, canonical, digest
-from raysynth.runs import SYSTEM, Folder, Run
+from raysynth.runs import READERS, SYSTEM, Folder, Run
 from raysynth.stores.base import Stat, join
 
 OUTCOME = f"{SYSTEM}/outcome.json"
 TMP = "/".join([SYSTEM, "tmp", ""])
 KEPT = (f"{SYSTEM}/plan.json", f"{SYSTEM}/profile.json", f"{SYSTEM}/timing.json", f"{SYSTEM}/hashes.json", OUTCOME, "_SUCCESS")
 KEPT_BELOW = (f"{SYSTEM}/markers/", f"{SYSTEM}/replies/")
+LISTED = 1024
 
 
 @dataclass
@@ -62,28 +65,37 @@ def _contents(place: Run | Folder) -> list[tuple[Folder, dict[str, Stat]]]:
 
 def _verify_folder(folder: Folder, files: dict[str, Stat], deep: bool, seen: Verification) -> None:
     outcome = folder.outcome() or {}
-    listed = _listed(folder)
-    seen.parts += len(listed)
-    rows = 0
-    for path, entry in listed.items():
-        rows += entry["rows"]
-        seen.bytes += entry["bytes"]
-        if path not in files:
-            seen.problems.append(f"{folder.path}/{path}: missing")
-        elif files[path].size_bytes != entry["bytes"]:
-            seen.problems.append(f"{folder.path}/{path}: {files[path].size_bytes} bytes, the manifest says {entry['bytes']}")
-        elif deep and digest(folder.store.read(files[path].url)) != entry["sha256"]:
-            seen.problems.append(f"{folder.path}/{path}: changed, its SHA-256 is not the manifest's")
+    unlisted, rows = set(files), 0
+    with ThreadPoolExecutor(READERS) as pool:  # each holds one file in memory
+        for listed in _listed(folder):
+            seen.problems += filter(None, pool.map(partial(_problem, folder, files, deep), listed, listed.values()))
+            unlisted.difference_update(listed)
+            seen.parts += len(listed)
+            seen.bytes += sum(entry["bytes"] for entry in listed.values())
+            rows += sum(entry["rows"] for entry in listed.values())
     seen.rows += rows
     if rows != outcome["rows"]:
         seen.problems.append(f"{folder.path}: outcome.json says {outcome['rows']} rows, the manifest {rows}")
     if deep:
         seen.problems += [f"{folder.path}/{path}: changed, not the hash in its name" for path in _changed_markers(folder, files)]
-    seen.foreign += [f"{folder.path}/{path}" for path in _foreign(folder, files, listed) if not path.startswith(TMP)]
+    seen.foreign += [f"{folder.path}/{path}" for path in _foreign(folder, unlisted) if not path.startswith(TMP)]
 
 
-def _listed(folder: Folder) -> dict[str, dict[str, Any]]:
-    return {"/".join(filter(None, (entry["sub"], entry["name"]))): entry for entry in folder.manifest().to_pylist()}
+def _problem(folder: Folder, files: dict[str, Stat], deep: bool, path: str, entry: dict[str, Any]) -> str:
+    """What is wrong with a file that the manifest lists; '' if nothing is."""
+    if path not in files:
+        return f"{folder.path}/{path}: missing"
+    if files[path].size_bytes != entry["bytes"]:
+        return f"{folder.path}/{path}: {files[path].size_bytes} bytes, the manifest says {entry['bytes']}"
+    if deep and digest(folder.store.read(files[path].url)) != entry["sha256"]:
+        return f"{folder.path}/{path}: changed, its SHA-256 is not the manifest's"
+    return ""
+
+
+def _listed(folder: Folder) -> Iterator[dict[str, dict[str, Any]]]:
+    """The manifest's entries by path, some at a time: a million of them as Python objects would take a GiB."""
+    for batch in folder.manifest().to_batches(max_chunksize=LISTED):
+        yield {"/".join(filter(None, (entry["sub"], entry["name"]))): entry for entry in batch.to_pylist()}
 
 
 def _changed_markers(folder: Folder, files: dict[str, Stat]) -> list[str]:
@@ -91,10 +103,11 @@ def _changed_markers(folder: Folder, files: dict[str, Stat]) -> list[str]:
     return [path for path in markers if not path.endswith(f"-{digest(folder.store.read(files[path].url))[:HASH_CHARACTERS]}.json")]
 
 
-def _foreign(folder: Folder, files: Iterable[str], listed: Iterable[str]) -> list[str]:
+def _foreign(folder: Folder, unlisted: Iterable[str]) -> list[str]:
+    """Of the paths that the manifest does not list those that have no business to be there, sorted."""
     manifest = (folder.outcome() or {})["committed"]["manifest"]
-    known = {*listed, *KEPT, f"{SYSTEM}/{manifest}"}
-    return [path for path in files if path not in known and not path.startswith(KEPT_BELOW)]
+    known = {*KEPT, f"{SYSTEM}/{manifest}"}
+    return sorted(path for path in unlisted if path not in known and not path.startswith(KEPT_BELOW))
 
 
 def _verify_pointers(run: Run, seen: Verification) -> None:
@@ -121,7 +134,8 @@ def gc(run: Run, older_than_seconds: float = 86_400, abandon: str | None = None,
         if "abandoned" in outcome:
             paths = [path for path in files if path != OUTCOME]
         else:
-            paths = [path for path in _foreign(folder, files, _listed(folder)) if _age_seconds(files[path]) >= older_than_seconds]
+            unlisted = set(files).difference(*_listed(folder))
+            paths = [path for path in _foreign(folder, unlisted) if _age_seconds(files[path]) >= older_than_seconds]
         doomed += [f"{folder.path}/{path}" for path in paths]
     doomed = sorted(set(doomed))
     if not dry_run:
