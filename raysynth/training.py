@@ -6,6 +6,7 @@ order, two trainers make the same bits, and one that was saved and loaded goes o
 
 import math
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -53,7 +54,9 @@ def initialise(make: Callable[[], Trained], seed: int) -> Trained:
 
 
 class Trainer:
-    """`wrap` makes the module that computes the loss (DistributedDataParallel); `rank` only keys the noise."""
+    """`wrap` makes the module that computes the loss (DistributedDataParallel, or FSDP2's, whose weights are in shares: then every rank
+    must call `end_epoch`, `state`, `best` and `load`); `rank` only keys the noise, and `agree` makes one of the ranks' losses of an epoch.
+    `precision`: of the loss; weights are float32 always."""
 
     def __init__(
         self,
@@ -69,14 +72,17 @@ class Trainer:
         patience: int = 5,
         max_norm: float = 5.0,
         rank: int = 0,
+        precision: str = "float32",
         wrap: Callable[[nn.Module], nn.Module] | None = None,
+        agree: Callable[[float], float] = float,
     ) -> None:
-        self.generator, self.seed, self.rank = generator, seed, rank
-        self.max_epochs, self.total_steps = max_epochs, max(1, max_epochs * steps_per_epoch)
+        self.generator, self.seed, self.rank, self.precision = generator, seed, rank, precision
+        self.max_epochs, self.steps_per_epoch, self.total_steps = max_epochs, steps_per_epoch, max(1, max_epochs * steps_per_epoch)
         self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
         self.average_decay, self.patience, self.max_norm = average_decay, patience, max_norm
         module: nn.Module = TurnLoss(generator)
-        self.module = wrap(module) if wrap else module
+        self.module, self.agree = (wrap(module) if wrap else module), agree
+        self.sharded = any(_is_share(value) for value in generator.parameters())
         self.players = generator.players()
         self.optimizers = {
             turn: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
@@ -105,7 +111,7 @@ class Trainer:
         cursor = self.cursor
         loss = self._validation_loss(validation)
         train_loss = cursor.loss_sum / max(cursor.loss_count, 1)
-        judged = loss if math.isfinite(loss) else train_loss  # no validation rows: the train loss has to do
+        judged = self.agree(loss if math.isfinite(loss) else train_loss)  # no validation rows: the train loss has to do
         best = judged < cursor.best_loss
         if best:
             cursor.best_loss, cursor.best_epoch = judged, cursor.epoch
@@ -126,30 +132,34 @@ class Trainer:
         arrays |= {f"best.{name}": array for name, array in _arrays(self.best_weights).items()}
         for turn, optimizer in self.optimizers.items():
             for number, parameter in enumerate(self.players[turn]):
-                for name, value in cast("dict[str, Tensor]", optimizer.state.get(parameter, {})).items():
-                    arrays[f"optimizer.{turn}.{number}.{name}"] = value.detach().cpu().numpy().copy()
+                state = _arrays(cast("dict[str, Tensor]", optimizer.state.get(parameter, {})))
+                arrays |= {f"optimizer.{turn}.{number}.{name}": array for name, array in state.items()}
         return arrays, asdict(self.cursor)
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
-        """Become the trainer whose state this is; it must have been made with the same arguments."""
-        device = next(self.generator.parameters()).device
+        """Become the trainer whose state this is; it must have been made with the same arguments, but for the ranks that share it."""
         parts: dict[str, dict[str, Tensor]] = {"weights": {}, "average": {}, "best": {}, "optimizer": {}}
         for name, array in arrays.items():
             part, rest = name.split(".", 1)
-            parts[part][rest] = torch.from_numpy(array.copy()).to(device)
-        self.generator.load_state_dict(parts["weights"])
-        self.average, self.best_weights = parts["average"], parts["best"]
+            parts[part][rest] = torch.from_numpy(array.copy())
+        like = self.generator.state_dict()
+        weights, self.average, self.best_weights = (
+            {name: _share_of(value, like[name]) for name, value in parts[part].items()} for part in ("weights", "average", "best")
+        )
+        self.generator.load_state_dict(weights)
         for turn, optimizer in self.optimizers.items():
             self._load_optimizer(turn, optimizer, parts["optimizer"])
         self.cursor = Cursor(**facts)
+        # another number of ranks makes other steps an epoch: the schedule goes by epochs
+        self.cursor.steps = self.cursor.epoch * self.steps_per_epoch + self.cursor.step
 
     def _load_optimizer(self, turn: str, optimizer: torch.optim.Optimizer, values: dict[str, Tensor]) -> None:
         for number, parameter in enumerate(self.players[turn]):
             prefix = f"{turn}.{number}."
             found = {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
             if found:
-                found["step"] = found["step"].cpu()
-                optimizer.state[parameter] = found
+                shares = {name: _share_of(value, parameter) for name, value in found.items() if name != "step"}
+                optimizer.state[parameter] = {"step": found["step"], **shares}
 
     def _take_turn(self, tensors: TensorBatch, rows: int, turn: str, number: int) -> float:
         purpose = f"train/{self.rank}/{turn}-{number}/step-{self.cursor.steps}"
@@ -157,11 +167,17 @@ class Trainer:
         for group in optimizer.param_groups:
             group["lr"] = self._learning_rate()
         optimizer.zero_grad(set_to_none=True)
-        loss = cast(Tensor, self.module(tensors, turn, Draws.range(self.seed, purpose, 0, rows)))
+        with self._autocast():
+            loss = cast(Tensor, self.module(tensors, turn, Draws.range(self.seed, purpose, 0, rows)))
         loss.backward()
         nn.utils.clip_grad_norm_(self.players[turn], self.max_norm)
         optimizer.step()
         return float(loss.detach())
+
+    def _autocast(self) -> AbstractContextManager[object]:
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(next(self.generator.parameters()).device.type, torch.bfloat16)
 
     def _learning_rate(self) -> float:
         """Linear warm-up, then half a cosine down to a hundredth at the end of the budget."""
@@ -185,11 +201,13 @@ class Trainer:
         self.generator.load_state_dict(self.average)
         self.generator.eval()
         device = next(self.generator.parameters()).device
+        loss = self.module if self.sharded else self.generator.loss
         total, rows = 0.0, 0
         for number, batch in enumerate(validation):
             tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.arrays.items()}
             draws = Draws.range(self.seed, f"validation/{number}", 0, batch.rows)
-            losses = [float(self.generator.loss(tensors, turn, draws)) for turn in self.generator.turns]
+            with self._autocast():
+                losses = [float(loss(tensors, turn, draws)) for turn in self.generator.turns]
             total, rows = total + sum(losses) / len(losses) * batch.rows, rows + batch.rows
         self.generator.load_state_dict(weights)
         return total / rows if rows else math.nan
@@ -242,4 +260,23 @@ def _pieces(batch: Batch, rows: int) -> Iterable[Batch]:
 
 
 def _arrays(tensors: dict[str, Any]) -> Arrays:
-    return {name: cast(Tensor, value).detach().cpu().numpy().copy() for name, value in tensors.items()}
+    """Whole and on the CPU, whatever shares of them the ranks hold: so that any number of ranks can go on from them."""
+    return {name: _whole(cast(Tensor, value)).detach().cpu().numpy().copy() for name, value in tensors.items()}
+
+
+def _is_share(value: Tensor) -> bool:
+    return hasattr(value, "full_tensor")  # a DTensor; to import its class takes a second, and most trainings have none
+
+
+def _whole(value: Tensor) -> Tensor:
+    return cast("Any", value).full_tensor() if _is_share(value) else value
+
+
+def _share_of(whole: Tensor, like: Tensor) -> Tensor:
+    """This rank's share of it, as `like` is one; where `like` is whole, all of it. On the device of `like`."""
+    if not _is_share(like):
+        return whole.to(like.device)
+    from torch.distributed.tensor import distribute_tensor
+
+    share = cast("Any", like)
+    return distribute_tensor(whole.to(like.device), share.device_mesh, share.placements, src_data_rank=None)
