@@ -207,11 +207,11 @@ def from_docs(part: str) -> list[str]:
     return rest.split(f"<!-- end of {part} -->\n")[0].splitlines()
 
 
-def write_into_docs(part: str, lines: list[str]) -> None:
+def write_into_docs(part: str, lines: list[str], docs: Path = DOCS) -> None:
     """Put the lines between the part's markers, and keep what people wrote around them."""
-    text, opens, ends = DOCS.read_text(), f"<!-- {part}: written by benchmarks/{part}.py -->\n", f"<!-- end of {part} -->\n"
+    text, opens, ends = docs.read_text(), f"<!-- {part}: written by benchmarks/{part}.py -->\n", f"<!-- end of {part} -->\n"
     head, rest = text.split(opens)
-    DOCS.write_text(head + opens + "".join(f"{line}\n" for line in lines) + ends + rest.split(ends)[1])
+    docs.write_text(head + opens + "".join(f"{line}\n" for line in lines) + ends + rest.split(ends)[1])
 
 
 def options_of(items: list[str]) -> dict[str, Any]:
