@@ -54,13 +54,15 @@ NOTHING = Interval(0.0, 0.0, 0.0)
 
 @dataclass(frozen=True)
 class Estimate:
-    """One stage: CPU-seconds that one process spends alone, those that `width` workers share, and where the figures come from."""
+    """One stage: CPU-seconds that one process spends alone, those that `width` workers share, where the figures come from, and the
+    seconds by the clock in which processes start and wait for one another."""
 
     stage: str
     alone: Interval
     shared: Interval
     width: int
     estimated_from: str
+    waits: Interval = NOTHING
 
     @property
     def cpu_seconds(self) -> Interval:
@@ -68,8 +70,8 @@ class Estimate:
 
     @property
     def hours(self) -> Interval:
-        """By the clock, on nodes that do nothing else."""
-        return (self.alone + self.shared.times(1 / self.width)).times(1 / 3600)
+        """By the clock, on nodes that are there and do nothing else."""
+        return (self.waits + self.alone + self.shared.times(1 / self.width)).times(1 / 3600)
 
 
 def cost(recipe: Recipe, estimates: list[Estimate]) -> dict[str, Any]:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.cluster import metrics
+from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
 from raysynth.cluster.submit import check_run_of_job
+from raysynth.costs import cost
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
 from raysynth.markers import canonical
@@ -21,7 +23,7 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
-from raysynth.stages import augment, evaluate, generate, mix, prepare, publish, train
+from raysynth.stages import augment, evaluate, generate, mix, prepare, probe, publish, train
 from raysynth.where import parse_where
 
 STAGES = ("prepare", "augment", "train", "generate", "mix", "evaluate", "publish")
@@ -158,23 +160,21 @@ def _check_machine(recipe: Recipe) -> None:
     if not is_embedded():
         return
     cpus = os.cpu_count() or 1
-    if recipe.train.workers > cpus:
+    if (recipe.train.min_workers or recipe.train.workers) > cpus:
         raise RecipeError(
             f"train.workers: {recipe.train.workers}, and this machine has {cpus} CPUs. "
             f"Ask for {cpus} at most, or name a cluster by RAY_ADDRESS"
         )
-    if recipe.train.use_gpu is True:
-        import torch
-
-        if not torch.cuda.is_available():
+    for key, asked in (("train", recipe.train.use_gpu), ("generate", recipe.generate.use_gpu)):
+        if asked is True and not has_gpu():
             raise RecipeError(
-                "train.use_gpu: true, and this machine has no GPU that torch can use. Say auto or false, or name a cluster by RAY_ADDRESS"
+                f"{key}.use_gpu: true, and this machine has no GPU that torch can use. Say auto or false, or name a cluster by RAY_ADDRESS"
             )
 
 
 def planned(recipe: Recipe) -> dict[str, Any]:
-    """What would be made, from a listing of the input and its first rows (or, where the run has prepared it, from those): nothing is
-    written. Bytes are an estimate: the real rows' own, before any is synthetic."""
+    """What would be made and what it would cost from nothing, from a listing of the input and its first rows (or from what the run has
+    made): nothing is written. Bytes are an estimate: the real rows' own, before any is synthetic."""
     files = prepare.check_source(recipe)
     columns, row_bytes, seen = _seen(recipe, files)
     rows = recipe.generate.rows
@@ -189,6 +189,7 @@ def planned(recipe: Recipe) -> dict[str, Any]:
             "bytes_estimated": round(rows * row_bytes),
             "estimated_from": seen,
         },
+        "cost": cost(recipe, probe.estimates(recipe, files)),
     }
 
 

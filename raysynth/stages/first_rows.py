@@ -1,0 +1,156 @@
+"""A recipe's input → its first rows as prepare makes them, what reading and preparing them cost, and how many rows there are in all."""
+
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from raysynth.commits import parquet_bytes
+from raysynth.errors import UnreadableError
+from raysynth.profile import Profile, date_formats
+from raysynth.recipe import Recipe
+from raysynth.schema import ROW_ID, Schema
+from raysynth.sources._files import RangeFile
+from raysynth.sources.base import BadRow, InputFile, Shard, Source
+from raysynth.stages import prepare
+from raysynth.stores.base import store_for
+
+PROBE_ROWS = 10_000
+COUNT_SECONDS = 3.0
+"""CPU-seconds for which rows are counted by reading; of more input the rest is reckoned by its bytes."""
+WARM_ROWS = 50
+"""Go first through whatever is measured: imports and first calls are no cost of a row."""
+FOOTERS = 16
+HEAD_BYTES = 1 << 20
+
+Result = TypeVar("Result")
+
+
+def measured(work: Callable[[], Result]) -> tuple[Result, float]:
+    """What it returns, and the CPU-seconds of this process that it took."""
+    began = time.process_time()
+    result = work()
+    return result, time.process_time() - began
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """`splits`: the first rows by split, in the schema's types. `total_rows`: of the whole input. Seconds are CPU-seconds of one row."""
+
+    schema: Schema
+    splits: dict[str, pa.Table]
+    rows: int
+    total_rows: float
+    read_seconds: float
+    profile_seconds: float
+    prepare_seconds: float
+
+    def total(self, split: str) -> float:
+        """Rows of a split in all, by its share of the first ones."""
+        return self.total_rows * self.splits[split].num_rows / max(1, self.rows)
+
+
+def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
+    """DataError or RecipeError where prepare would give it, as far as the first rows show."""
+    source = prepare.source_of(recipe)
+    shards = source.shards(files)
+    (table, shard, read, total), read_seconds = measured(lambda: _read(recipe, source, files, shards))
+    Profile.observe(table.slice(0, WARM_ROWS))
+    profile, profile_seconds = measured(lambda: Profile.observe(table))
+    schema = prepare.schema_of(recipe, profile)
+    formats = date_formats(profile, schema)
+    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats))
+    reader = prepare.Reader(_Read(table), (shard,), schema, formats)
+    made, prepare_seconds = measured(lambda: _prepared(recipe, reader))
+    empty = pa.table({name: pa.array([], pa.string() if name == ROW_ID[0] else pa.int64()) for name in ROW_ID})
+    for column in schema:
+        empty = empty.append_column(column.name, pa.array([], column.type))
+    rows = max(1, table.num_rows)
+    splits = {split: made.get(split, empty) for split in prepare.SPLITS}
+    if not splits["train"].num_rows:  # so few rows are all in other splits
+        splits["train"] = next((table for table in splits.values() if table.num_rows), empty)
+    return FirstRows(schema, splits, rows, total, read_seconds / max(1, read), profile_seconds / rows, prepare_seconds / rows)
+
+
+def _prepared(recipe: Recipe, reader: prepare.Reader) -> dict[str, pa.Table]:
+    """The very work of a task of prepare, its files but serialised."""
+    made = {entry[0]: entry[1] for entry in prepare.make_files(recipe, reader, {})(0)}
+    for table in made.values():
+        if table is not None:
+            parquet_bytes(table)
+    return {split: table for split, table in made.items() if table is not None}
+
+
+class _Read(Source):
+    """Rows that have been read."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.table = table
+
+    def files(self) -> list[InputFile]:
+        return []
+
+    def shards(self, files: list[InputFile]) -> list[Shard]:
+        return []
+
+    def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
+        yield self.table, []
+
+
+def _read(recipe: Recipe, source: Source, files: list[InputFile], shards: list[Shard]) -> tuple[pa.Table, Shard, int, float]:
+    """The first rows, the shard of the first, how many rows were read and how many there are."""
+    kept: list[pa.Table] = []
+    first, rows, began = shards[0], 0, time.process_time()
+    for shard in shards:
+        with suppress(UnreadableError):
+            for table, _ in source.read(shard):
+                if not rows and table.num_rows:
+                    first = shard
+                wanted = PROBE_ROWS - sum(piece.num_rows for piece in kept)
+                if wanted and (not kept or table.schema == kept[0].schema):
+                    kept.append(table.slice(0, wanted))
+                rows += table.num_rows
+                if (
+                    rows >= PROBE_ROWS
+                    and time.process_time() - began > COUNT_SECONDS
+                    and not shard.file.url.startswith("examples:")
+                ):
+                    head = pa.concat_tables(kept)
+                    return head, first, rows, max(float(rows), _reckoned(recipe, files, head))
+    return pa.concat_tables(kept), first, rows, float(rows)
+
+
+def _reckoned(recipe: Recipe, files: list[InputFile], head: pa.Table) -> float:
+    """Rows of an input that is too big to be counted: of Parquet by some footers, of text by the bytes of the first rows."""
+    size_bytes = sum(file.size_bytes for file in files)
+    if recipe.source.use == "parquet":
+        some = [files[at] for at in np.unique(np.linspace(0, len(files) - 1, min(FOOTERS, len(files))).astype(int))]
+        counted = [(file.size_bytes, _footer_rows(file)) for file in some]
+        return sum(rows for _, rows in counted) * size_bytes / max(1, sum(size for size, _ in counted))
+    names = [name for name in head.column_names if name not in ROW_ID]
+    cells = sum(pc.sum(cast("Any", pc).binary_length(head[name].cast(pa.string()))).as_py() or 0 for name in names)
+    keys = 2 + sum(len(name) + 6 for name in names) if recipe.source.use == "jsonl" else len(names)
+    return size_bytes * _unpacked(files[0]) / (cells / head.num_rows + keys)
+
+
+def _footer_rows(file: InputFile) -> int:
+    try:
+        opened: Any = RangeFile(file)
+        return pq.ParquetFile(opened).metadata.num_rows
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def _unpacked(file: InputFile) -> float:
+    """Bytes of text for each byte of the file."""
+    if not file.path.endswith(".gz"):
+        return 1.0
+    packed = store_for(file.url).read_range(file.url, 0, HEAD_BYTES)
+    return len(zlib.decompressobj(31).decompress(packed)) / max(1, len(packed))

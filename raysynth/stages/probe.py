@@ -1,0 +1,259 @@
+"""A recipe's first rows through its own parts, in this process and without Ray → what each stage of the whole run would cost.
+
+Where the run has made a stage already, what that cost (its timing.json) is scaled instead. Nothing is written.
+"""
+
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from math import log2
+from statistics import median
+from typing import Any, cast
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.cleaning import row_hash
+from raysynth.codecs.base import Codec
+from raysynth.commits import parquet_bytes
+from raysynth.costs import NOTHING, Estimate, Interval
+from raysynth.draws import Draws
+from raysynth.expressions import Expression
+from raysynth.generators.base import Fitted, Generator, Remote, Trained
+from raysynth.layout import Batch
+from raysynth.metrics.base import WORD, Metric, Seen, Side
+from raysynth.models import Model, codec_of, generator_of
+from raysynth.parts import available, find
+from raysynth.recipe import Evaluate, Recipe
+from raysynth.runs import Run, parquet_rows
+from raysynth.sampler import Sampler
+from raysynth.sources.base import InputFile
+from raysynth.stages.augment import augmented_rows, made_schema, ops_of
+from raysynth.stages.evaluate import told_by
+from raysynth.stages.first_rows import WARM_ROWS, FirstRows, first_rows, measured
+from raysynth.stages.past_costs import past_costs
+from raysynth.stages.train import hashes, parts_of
+from raysynth.training import Trainer, batch_rows_of, initialise
+
+START = Interval(1.5, 4.0, 12.0)
+"""CPU-seconds of the driver until Ray and the first tasks run: the first stage bears them. Measured on two cores."""
+STAGE = Interval(0.2, 0.8, 4.0)
+"""… until a later stage's first task runs."""
+TRAINER = Interval(3.0, 8.0, 30.0)
+"""… of one training worker until its first step: it imports torch and joins the others."""
+SCORERS = Interval(2.0, 8.0, 30.0)
+"""… of the tasks of evaluate, which import scikit-learn, and of the report's plots."""
+WAITS = {"prepare": Interval(5.0, 12.0, 40.0), "train": Interval(5.0, 15.0, 60.0)}
+"""Seconds by the clock until a stage's first task runs, on nodes that are there: Ray starts; training workers join."""
+WAIT = Interval(1.0, 3.0, 15.0)
+"""… of the other stages."""
+SPREAD = (0.4, 2.5)
+"""Factors around what a probe measures: first rows stand for all, and a CPU that others use too is slower."""
+STEPS, STEP_SECONDS, LEAST_EPOCHS = 24, 3.0, 7
+SAMPLED_ROWS, SCORED_ROWS = 4096, 600
+
+
+def estimates(recipe: Recipe, files: list[InputFile]) -> list[Estimate]:
+    """One for each stage that the recipe asks for, in their order."""
+    first = first_rows(recipe, files)
+    if not first.splits["train"].num_rows:
+        return []
+    learnt = _learnt(recipe, first)
+    found = [_prepare(recipe, first), *([_augment(recipe, first)] if recipe.augment else [])]
+    found.append(_train(recipe, first, learnt))
+    synthetic = first.splits["train"].select(first.schema.names)
+    if isinstance(learnt.generator, Remote):
+        found.append(Estimate("generate", STAGE, NOTHING, recipe.generate.workers, "nothing: its server's time is not known here"))
+    else:
+        synthetic, seconds = measured(lambda: _drawn(recipe, first, learnt))
+        found.append(_generate(recipe, first, seconds / synthetic.num_rows))
+    if recipe.mix is not None:
+        found.append(_mix(recipe, first))
+    if recipe.evaluate is not None:
+        found.append(_evaluate(recipe, recipe.evaluate, first, synthetic))
+    past = past_costs(recipe, Run(recipe.run), first)
+    return [replace(past[item.stage], waits=item.waits) if item.stage in past else item for item in found]
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    codec: Codec
+    generator: Generator
+    encoded: Batch
+    encode_seconds: float
+
+
+def _probed(stage: str, first: FirstRows, alone: Interval, shared: Interval, width: int, how: str = "") -> Estimate:
+    return Estimate(stage, alone, shared, width, f"a probe of the first {first.rows:,} rows{how}", WAITS.get(stage, WAIT))
+
+
+def _prepare(recipe: Recipe, first: FirstRows) -> Estimate:
+    """Two passes read; removing duplicates reads and cleans once more."""
+    passes = 3 if recipe.prepare.drop_duplicates else 2
+    row = passes * first.read_seconds + first.profile_seconds + (passes - 1) * first.prepare_seconds
+    return _probed("prepare", first, START, Interval.around(row * first.total_rows, *SPREAD), recipe.generate.workers)
+
+
+def _augment(recipe: Recipe, first: FirstRows) -> Estimate:
+    train = first.splits["train"]
+    ops = ops_of(recipe, first.schema)
+    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+
+    def augmented(rows: pa.Table) -> float:
+        """Copies cost alike: one of each op is made."""
+        seconds = 0.0
+        for number, op in enumerate(ops):
+            op.settle(op.observe(rows))
+            draws = Draws.of(recipe.seed, f"augment-{number}-0", hashes(rows, recipe.seed))
+            made = made_schema([op], first.schema)
+            work = partial(augmented_rows, op, rows, draws, first.schema, made, derive, mark="#")
+            seconds += recipe.augment[number].copies * measured(lambda work=work: parquet_bytes(work()))[1]
+        return seconds
+
+    augmented(train.slice(0, WARM_ROWS))
+    seconds = augmented(train) / train.num_rows + _read_seconds(train)
+    return _probed("augment", first, STAGE, Interval.around(seconds * first.total("train"), *SPREAD), recipe.generate.workers)
+
+
+def _learnt(recipe: Recipe, first: FirstRows) -> _Learnt:
+    codec = codec_of(parts_of(recipe)["codec"], first.schema, recipe.seed)
+    train = first.splits["train"]
+
+    def encoded(codec: Codec, rows: pa.Table) -> Batch:
+        codec.settle(codec.observe(rows))
+        batch = codec.encode(rows)
+        parquet_bytes(rows)  # for the feed's own parts
+        return batch
+
+    encoded(codec_of(parts_of(recipe)["codec"], first.schema, recipe.seed), train.slice(0, WARM_ROWS))
+    batch, seconds = measured(lambda: encoded(codec, train))
+    part = parts_of(recipe)["generator"]
+    make = lambda: cast("Trained", generator_of(part, codec))  # noqa: E731
+    return _Learnt(codec, initialise(make, recipe.seed), batch, seconds / max(1, train.num_rows))
+
+
+def _train(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> Estimate:
+    rows = {split: first.total(split) * (1 + _augmented_share(recipe) * (split == "train")) for split in ("train", "validation")}
+    encode = Interval.around(learnt.encode_seconds * sum(rows.values()), *SPREAD)
+    workers, asked = recipe.train.workers, recipe.train.max_epochs
+    alone = STAGE + encode.times(1 / recipe.generate.workers)  # the encoding pool is the other one: by the clock its share counts
+    if isinstance(learnt.generator, Fitted):
+        seconds = _fitted(learnt.generator, learnt.encoded) / max(1, learnt.encoded.rows) * rows["train"]
+        return _probed("train", first, alone, Interval.around(seconds, *SPREAD), recipe.generate.workers)
+    if isinstance(learnt.generator, Remote):
+        return _probed("train", first, alone, NOTHING, workers)
+    batch_rows = batch_rows_of(int(rows["train"]), workers)
+    step, check = _steps(recipe, learnt, batch_rows)
+    epoch = step * max(1.0, rows["train"] / batch_rows) + check * rows["validation"] * workers
+    expected = min(asked, max(LEAST_EPOCHS, asked / 2))
+    low, high = SPREAD
+    epochs = Interval(epoch * low * min(asked, LEAST_EPOCHS), epoch * expected, epoch * high * asked)
+    how = f", {min(asked, LEAST_EPOCHS)} to {asked} epochs, as early stopping has it"
+    return _probed("train", first, alone, TRAINER.times(workers) + epochs, workers, how)
+
+
+def _fitted(generator: Fitted, rows: Batch) -> float:
+    return measured(lambda: generator.merge([generator.fit(task, [rows]) for task in generator.tasks()]))[1]
+
+
+def _steps(recipe: Recipe, learnt: _Learnt, batch_rows: int) -> tuple[float, float]:
+    """CPU-seconds of a training step, and of the validation of a row."""
+    rows = learnt.encoded.rows
+    trainer = Trainer(cast("Trained", learnt.generator), seed=recipe.seed, max_epochs=1, steps_per_epoch=STEPS)
+    batches = [
+        learnt.encoded.take(np.arange(start, start + batch_rows) % rows) for start in range(0, STEPS * batch_rows, batch_rows)
+    ]
+    trainer.step(batches[0], 0, 0)  # the first one warms up
+    spent: list[float] = []
+    for number, batch in enumerate(batches[1:], 1):
+        spent.append(measured(lambda number=number, batch=batch: trainer.step(batch, 0, number))[1])
+        if sum(spent) > STEP_SECONDS:
+            break
+    checked = learnt.encoded.take(slice(0, min(rows, 2048)))
+    _, check = measured(lambda: trainer.end_epoch([checked]))
+    return median(spent), check / checked.rows
+
+
+def _drawn(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> pa.Table:
+    """Of a generator that has learnt nothing, so that no rule is asked: how often they hold is taken from the real rows."""
+    if isinstance(learnt.generator, Trained):
+        learnt.generator.eval()
+    model = Model(first.schema, recipe.derive, learnt.codec, learnt.generator, "", {})
+    rows = Sampler(model, seed=recipe.seed).range(0, min(recipe.generate.rows, SAMPLED_ROWS))
+    parquet_bytes(rows)
+    return rows
+
+
+def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
+    train = first.splits["train"]
+    rules = [Expression.parse(rule, f"rules.{number}") for number, rule in enumerate(recipe.rules)]
+    holds = reduce(lambda held, rule: held & rule.holds(train), rules, np.ones(train.num_rows, np.bool_))
+    accepted = max(0.01, float(holds.mean()) if train.num_rows else 1.0)
+    low, high = SPREAD
+    high *= 4 if recipe.generate.where else 2 if rules else 1
+    seconds = row_seconds * recipe.generate.rows / accepted
+    parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or recipe.generate.rows))
+    width = min(recipe.generate.workers, parts) if recipe.generate.rows_per_part else recipe.generate.workers
+    how = ", drawn from an untrained generator"
+    return _probed("generate", first, STAGE, Interval.around(seconds, low, high), width, how)
+
+
+def _mix(recipe: Recipe, first: FirstRows) -> Estimate:
+    """Every input is read twice, what is taken of it is written."""
+    asked = cast("Any", recipe.mix)
+    rows = first.total_rows + _augmented_share(recipe) * first.total("train") * (asked.augmented > 0) + recipe.generate.rows
+    train = first.splits["train"]
+    _, seconds = measured(lambda: parquet_bytes(train))
+    row = 2 * _read_seconds(train) + seconds / max(1, train.num_rows)
+    low, high = SPREAD
+    return _probed("mix", first, STAGE, Interval.around(row * rows, low, 4 * high), recipe.generate.workers)
+
+
+def _evaluate(recipe: Recipe, asked: Evaluate, first: FirstRows, synthetic: pa.Table) -> Estimate:
+    """Each metric on two small samples, which tell how it grows; and two passes over all rows."""
+    sides: dict[Side, pa.Table] = {"train": first.splits["train"], "holdout": first.splits["holdout"], "synthetic": synthetic}
+    options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
+    totals = [first.total("train"), first.total("holdout"), recipe.generate.rows]
+    taken = sum(min(SCORED_ROWS, table.num_rows) for table in sides.values())
+    times = max(1.0, sum(min(asked.sample_rows, total) for total in totals) / max(1, taken))
+    scores = NOTHING
+    for name in available("metrics"):
+        metric: Metric = find("metrics", name)(first.schema, **options)
+        half, whole = (_score_seconds(metric, sides, rows) for rows in (SCORED_ROWS // 2, SCORED_ROWS))
+        scores = scores + _grown(half, whole, times)
+    row = 2 * _read_seconds(first.splits["train"]) + 5e-6  # both passes, and hashing
+    passes = Interval.around(row * (first.total_rows + recipe.generate.rows), 0.5, 5.0)
+    how = f", and scores of {SCORED_ROWS // 2} and {SCORED_ROWS} rows"
+    return _probed("evaluate", first, STAGE + SCORERS, scores + passes, recipe.generate.workers, how)
+
+
+def _score_seconds(metric: Metric, sides: dict[Side, pa.Table], rows: int) -> float:
+    names = metric.schema.names
+    samples: dict[Side, pa.Table] = {}
+    for side, table in sides.items():
+        words = Draws.range(metric.seed, f"probe-{side}", 0, min(rows, table.num_rows)).words("sample")
+        order = np.argsort(words, kind="stable")
+        head = table.select(names).slice(0, rows)
+        samples[side] = head.append_column(WORD, pa.array(words)).take(order)
+    contents: dict[Side, Any] = {side: np.unique(row_hash(samples[side], metric.schema)) for side in ("train", "holdout")}
+    seen = Seen(samples, {side: table.num_rows for side, table in samples.items()}, contents)
+    metric.settle(seen)
+    _, seconds = measured(
+        lambda: metric.score(seen, {side: metric.observe(samples[side], side) for side in metric.sides if side in samples})
+    )
+    return seconds
+
+
+def _grown(half: float, whole: float, times: float) -> Interval:
+    """Seconds of a sample `times` as large, by how much doubling it cost."""
+    power = min(2.0, max(1.0, log2(max(whole, 1e-4) / max(half, 1e-4))))
+    low, high = SPREAD
+    return Interval(low * whole * times ** (power - 0.3), whole * times**power, high * whole * times ** (power + 0.3))
+
+
+def _augmented_share(recipe: Recipe) -> float:
+    return float(sum(op.copies for op in recipe.augment)) if recipe.train.augmented or recipe.mix is not None else 0.0
+
+
+def _read_seconds(rows: pa.Table) -> float:
+    data = parquet_bytes(rows)
+    return measured(lambda: parquet_rows(data))[1] / max(1, rows.num_rows)
