@@ -22,12 +22,12 @@ from raysynth.runs import Run
 
 KINDS = ("worker", "raylet", "driver", "host")
 STAGES = {  # its folder, what is there once it has begun, what it leaves behind at each task's end, before how many of these it is struck
-    "prepare": ("prepared", "prepared/*/_raysynth/plan.json", "markers/*", 5),
-    "train": ("model", "encoded/*/_raysynth/outcome.json", "tmp/checkpoints/*", 4),
-    "generate": ("synthetic", "synthetic/*/_raysynth/plan.json", "markers/*", 9),
-    "mix": ("mixed", "mixed/*/_raysynth/plan.json", "markers/*", 9),
+    "prepare": ("prepared", "prepared/*/_raysynth/plan.json", "markers/*", 4),
+    "train": ("model", "encoded/*/_raysynth/outcome.json", "tmp/checkpoints/*", 3),
+    "generate": ("synthetic", "synthetic/*/_raysynth/plan.json", "markers/*", 6),
+    "mix": ("mixed", "mixed/*/_raysynth/plan.json", "markers/*", 6),
 }
-IDLE = ("IDLE", "Stats", "Coordinator")  # workers that do nothing of ours
+IDLE = ("IDLE", "Stats", "Coordinator", "Agent")  # workers that do nothing of ours
 S3_SHARE = 0.05  # of the requests fail
 WORKERS = 3
 QUEUED = 2  # tasks that a worker has at once: the one that it does, and the next
@@ -60,7 +60,7 @@ def drawn(seed: int) -> list[Fault]:
             kind=kinds[number],
             stage=stage,
             tasks=int(uniform["tasks"][number] * STAGES[stage][3]),
-            wait_seconds=round(2 * float(uniform["wait"][number]), 2),
+            wait_seconds=round(0.5 * float(uniform["wait"][number]), 2),
             host=2 + int(uniform["host"][number] * 2),
             away_seconds=round(2 + 38 * float(uniform["away"][number]), 1),
             victim=float(uniform["victim"][number]),
@@ -216,7 +216,7 @@ class Chaos:
         files = folder.manifest().num_rows
         per_task = max(len(marked) for marked in folder.marked()) * -(-files // folder.plan().parts)
         tasks = QUEUED * sum(WORKERS if other.kind == "driver" else 1 for other in drawn(self.seed))
-        return len(self.made.makings(self.run, folder.name)) - files, tasks * per_task
+        return self.made.makers(self.run, folder.name).total() - files, tasks * per_task
 
 
 def runs(folder: Path, short: Path, seeds: list[int]) -> Iterator[dict[str, object]]:
@@ -228,6 +228,9 @@ def runs(folder: Path, short: Path, seeds: list[int]) -> Iterator[dict[str, obje
             made.add(number)
         made.proxy.share = S3_SHARE
         for seed in seeds:
+            for host in made.hosts.values():
+                if not host.pids("/raylet/raylet"):
+                    made.add(host.number)
             chaos = Chaos(made, recipe, seed)
             chaos.go()
             yield chaos.judged(golden)

@@ -144,16 +144,17 @@ class Cluster:
         seen = verify(Run(str(self.place(run))))
         return [*seen.problems, *(f"foreign: {path}" for path in seen.foreign)]
 
-    def makings(self, run: str, folder: str) -> list[tuple[str, str]]:
-        """(address of the host, path) each time that a part was made: whoever has made one asks the store if it is there, and puts it if
-        not."""
+    def makers(self, run: str, folder: str) -> Counter[str]:
+        """How many files of parts each host (by its address) has made, again too. Whoever has made one asks the store if it is there, and
+        puts it if not; reading one is a HEAD as well, then a GET; after a PUT that failed it is looked for once more."""
         below = f"/bucket/runs/{run}/{folder}/"
-        asked = [(client, path) for client, method, path in list(self.proxy.answered) if method == "HEAD"]
-        return [(client, path) for client, path in asked if path.startswith(below) and "/part-" in path]
-
-    def makers(self, run: str, folder: str) -> dict[str, int]:
-        """How many parts of a folder each host made."""
-        return dict(sorted(Counter(client for client, _ in self.makings(run, folder)).items()))
+        made: Counter[str] = Counter()
+        for client, method, path, fault in list(self.proxy.seen):
+            if path.startswith(below) and "/part-" in path:
+                asked = method == "HEAD" and fault in ("", "delay")
+                other = method == "GET" or (method == "PUT" and fault in ("503", "reset"))
+                made[client] += asked - other
+        return +made
 
 
 class Driver:

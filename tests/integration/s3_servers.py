@@ -108,13 +108,13 @@ def _wait_for(port: int, server: subprocess.Popen[bytes], log: Path) -> None:
 @dataclass
 class Faulty:
     """A running proxy: its URL, how many requests of each method came, how many faults of each kind it made, and
-    (client, method, path) of each request that was answered. `share` may be changed while it runs."""
+    (client, method, path, fault or "") of each request. `share` may be changed while it runs."""
 
     url: str
     share: float
     requests: Counter[str] = field(default_factory=Counter[str])
     faults: Counter[str] = field(default_factory=Counter[str])
-    answered: list[tuple[str, str, str]] = field(default_factory=list[tuple[str, str, str]])
+    seen: list[tuple[str, str, str, str]] = field(default_factory=list[tuple[str, str, str, str]])
 
 
 @contextmanager
@@ -143,8 +143,7 @@ def faulty(
             kind = "" if spared else draws.choice(kinds)
             if kind:
                 state.faults[kind] += 1
-            if kind in ("", "delay"):
-                state.answered.append((client, method, path.partition("?")[0]))
+            state.seen.append((client, method, path.partition("?")[0], kind))
             return kind
 
     def connect() -> HTTPConnection:
