@@ -5,7 +5,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo check test test-all bench clean
+.PHONY: help demo check test test-all gpu bench clean
 help: ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/'
 
@@ -33,6 +33,9 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 test: check ## all of check, and the tests of integration, browser and cluster (skipped by name without Chromium, or namespaces)
 	@set -e
 	"$(BIN)/python" -m pytest tests/integration tests/browser tests/cluster -m "not slow" -n 2 --dist loadfile --durations=10
+
+gpu: .venv/.ready ## the tests that need a GPU (skipped by name without one): training in bfloat16 by NCCL, rows drawn there
+	@"$(BIN)/python" -m pytest tests/gpu -m gpu -rs
 
 bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	@set -e
