@@ -30,7 +30,7 @@ GAUGES = {
     "raysynth_train_loss": "Mean loss of the latest epoch's rows",
     "raysynth_validation_loss": "Mean loss of the validation rows after the latest epoch",
 }
-STAGES = {"prepared": "prepare", "augmented": "augment", "encoded": "encode", "synthetic": "generate", "mixed": "mix"}
+STAGES = {"prepared": "prepare", "augmented": "augment", "synthetic": "generate", "mixed": "mix"}
 """The folder that is written → the label `stage`."""
 
 
