@@ -6,6 +6,7 @@ from typing import Any
 from raysynth.cluster import metrics
 from raysynth.cluster.limits import limits
 from raysynth.cluster.rows import map_items
+from raysynth.cluster.stalled import beat
 from raysynth.commits import Table, commit, missing, write_task
 from raysynth.progress import Progress
 from raysynth.runs import Folder, Plan
@@ -14,7 +15,17 @@ FilesOf = Callable[[int], Iterable[Table]]
 """A part's number → its files: (sub folder, table) or (sub folder, table, facts for the marker)."""
 
 
-def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stage: str, workers: int, keep: bool) -> dict[str, Any]:
+def write_parts(
+    folder: Folder,
+    plan: Plan,
+    make: Callable[[], FilesOf],
+    *,
+    stage: str,
+    workers: int,
+    keep: bool,
+    num_cpus: float = 1,
+    num_gpus: float = 0,
+) -> dict[str, Any]:
     """`make` is called once per worker with `keep`, else once per task. Returns the outcome."""
     if (outcome := folder.outcome()) is not None:
         return outcome
@@ -22,7 +33,8 @@ def write_parts(folder: Folder, plan: Plan, make: Callable[[], FilesOf], *, stag
     tasks = _cut(missing(folder, plan), workers)
     with Progress(stage, plan.parts, "parts") as progress:
         progress.at(plan.parts - sum(len(task) for task in tasks))
-        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), workers=workers, keep=keep):
+        size: dict[str, Any] = {"workers": workers, "num_cpus": num_cpus, "num_gpus": num_gpus}
+        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), keep=keep, **size):
             progress.advance(len(tasks[position]))
             limits().check()
     return commit(folder, plan)
@@ -33,8 +45,12 @@ class _Writer:
         self.folder, self.plan, self.files_of = folder, plan, files_of
 
     def __call__(self, parts: range) -> int:
-        metrics.wrote(self.folder, write_task(self.folder, self.plan, parts, self.files_of))
+        metrics.wrote(self.folder, write_task(self.folder, self.plan, parts, self._files))
         return len(parts)
+
+    def _files(self, part: int) -> Iterable[Table]:
+        beat(part)  # a task of many parts may take longer than anybody waits for one
+        return self.files_of(part)
 
 
 def _cut(ranges: list[range], workers: int) -> list[range]:

@@ -1,14 +1,16 @@
 """Connects to Ray: the cluster that RAY_ADDRESS names (a submitted job has one), or an embedded one; and pins what rows depend on."""
 
+import atexit
 import os
 import re
 import shlex
 import socket
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeVar
 
 from raysynth.errors import RaysynthError
 
@@ -27,19 +29,41 @@ _WIDE_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 5.0
+Answer = TypeVar("Answer")
+ALIVE = {
+    "RAY_health_check_initial_delay_ms": "1000",
+    "RAY_health_check_period_ms": "1000",
+    "RAY_health_check_timeout_ms": "3000",
+    "RAY_health_check_failure_threshold": "3",
+    "RAY_grpc_client_keepalive_time_ms": "5000",
+    "RAY_grpc_client_keepalive_timeout_ms": "5000",
+}
+"""A host that is cut off is dead after 10 s; with Ray's own values the work still hangs after minutes (cluster.yaml says the same)."""
+
+FIXED_POOLS = {
+    f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{name}_UTIL_THRESHOLD": "1e9" for name in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
+}
+"""Nodes are asked for by workers that wait for one. Ray Data would ask for more on its own, of any type, and a detached actor of its would
+keep them for minutes after the driver's death (ray 2.60, cluster_autoscaler/)."""
+
 QUIET = {"RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_TRAIN_V2_ENABLED": "1"}
 S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}
 
 
 def pin_cpu() -> None:
     """To be called before torch, numpy or Arrow are first imported: they read these once."""
-    for name, value in pins().items():
+    _set_defaults({**pins(), **ALIVE})
+
+
+def _set_defaults(variables: dict[str, str]) -> None:
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
 
 
 def pins() -> dict[str, str]:
     """The environment of whatever makes rows."""
-    return {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **S3_CHECKSUMS}
+    return {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **FIXED_POOLS, **S3_CHECKSUMS}
 
 
 def is_embedded() -> bool:
@@ -65,9 +89,7 @@ def one_session() -> Generator[None]:
     finally:
         _Kept.blocks -= 1
         if not _Kept.blocks and is_initialised():
-            import ray
-
-            ray.shutdown()
+            _disconnect()
 
 
 def is_initialised() -> bool:
@@ -78,6 +100,7 @@ def is_initialised() -> bool:
 @contextmanager
 def session() -> Generator[Any]:
     """A connected Ray; an embedded one ends with the block. Workers get the same pins as the driver."""
+    _set_defaults({**ALIVE, **FIXED_POOLS})  # Ray reads them when it is imported, and its own processes when they start
     import ray
 
     connected = ray.is_initialized()
@@ -100,7 +123,33 @@ def session() -> Generator[Any]:
         yield ray
     finally:
         if not connected and not _Kept.blocks:
-            ray.shutdown()
+            _disconnect()
+
+
+def within(seconds: float, ask: Callable[[], Answer]) -> Answer | None:
+    """What Ray answers; None where it takes longer, or raises whatever its transport does. Its own deadlines are no upper bounds: without a
+    head its calls wait until it ends the whole process."""
+    answers: list[Answer] = []
+
+    def run() -> None:
+        with suppress(Exception):
+            answers.append(ask())
+
+    asking = threading.Thread(target=run, daemon=True, name="raysynth-ask")
+    asking.start()
+    asking.join(seconds)
+    return answers[0] if answers else None
+
+
+def _disconnect() -> None:
+    """From a head that is silent one cannot take leave: Ray would end the process before it could say what happened."""
+    import ray
+    from ray._private import worker
+
+    if "RAY_ADDRESS" in os.environ and within(ANSWER_SECONDS, ray.nodes) is None:
+        atexit.unregister(worker.shutdown)
+        return
+    ray.shutdown()
 
 
 def _check_answers(address: str) -> None:
@@ -119,7 +168,8 @@ def _check_answers(address: str) -> None:
 def runtime_env(local: bool) -> dict[str, Any]:
     """What Ray's workers start with: the driver's pins, and on this machine the driver's interpreter. Ray hands the interpreter's path to
     a shell as it is (ray 2.60, runtime_env/context.py): one with a space in it must come quoted, or no worker ever starts."""
-    pinned = {name: os.environ[name] for name in (*AVX2, NUMPY_FEATURES, *ONE_THREAD, *QUIET, *S3_CHECKSUMS) if name in os.environ}
+    names = (*AVX2, NUMPY_FEATURES, *ONE_THREAD, *QUIET, *FIXED_POOLS, *S3_CHECKSUMS)
+    pinned = {name: os.environ[name] for name in names if name in os.environ}
     quoted = shlex.quote(sys.executable)
     return {"env_vars": pinned, **({"py_executable": quoted} if local and quoted != sys.executable else {})}
 

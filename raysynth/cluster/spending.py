@@ -27,6 +27,7 @@ class Spending:
     def __post_init__(self) -> None:
         self._seconds = {"rows": 0.0, "train": 0.0}
         self._pool, self._since = "", 0.0
+        self.running = ""  # the stage, as errors name it
 
     @staticmethod
     def of(recipe: Recipe) -> "Spending":
@@ -35,12 +36,12 @@ class Spending:
     @contextmanager
     def stage(self, name: str) -> Generator[None]:
         """The hours of that stage's pool run."""
-        self._pool, self._since = pool_of(name), time.monotonic()
+        self._pool, self._since, self.running = pool_of(name), time.monotonic(), name
         try:
             yield
         finally:
             self._seconds[self._pool] += time.monotonic() - self._since
-            self._pool = ""
+            self._pool = self.running = ""
 
     @property
     def cpu_seconds(self) -> float:

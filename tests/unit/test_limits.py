@@ -1,0 +1,197 @@
+"""What a command may take, what a cluster can give, and how long anybody waits for it: before any Ray."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from raysynth.cluster.capacity import Asked, Node, Seen, refusal, rows_asked
+from raysynth.cluster.limits import limited, limits
+from raysynth.cluster.stalled import StalledError, Watch
+from raysynth.errors import RecipeError, StoppedError
+from raysynth.recipe import Cluster, Recipe
+
+CPU = {"CPU": 1.0}
+SPOT = {"ray.io/market-type": "spot"}
+HEAD = Node({"CPU": 0.0}, {"CPU": 0.0}, {"pool": "head"})
+WORKER = Node({"CPU": 4.0}, {"CPU": 3.0}, {"pool": "cpu", **SPOT})
+
+
+def asked(labels: dict[str, str] | None = None, *, fallback: bool = False, **bundle: float) -> Asked:
+    return Asked(bundle or CPU, labels or {}, "cluster.row_labels", fallback)
+
+
+Recipes = Callable[..., Recipe]
+
+
+@pytest.fixture
+def told() -> Iterator[Recipes]:
+    """`told(stall_seconds=1)`: the limits of a recipe that says so, until the test ends."""
+    blocks = []
+
+    def enter(**cluster: object) -> Recipe:
+        recipe = Recipe.model_validate({"source": "examples://wine", "cluster": cluster})
+        blocks.append(limited(recipe))
+        blocks[-1].__enter__()
+        return recipe
+
+    yield enter
+    for block in reversed(blocks):
+        block.__exit__(None, None, None)
+
+
+def test_limits_are_those_of_the_command_that_runs(told: Recipes) -> None:
+    assert limits().cluster == Cluster()
+    with limited(Recipe.model_validate({"source": "examples://wine", "cluster": {"max_seconds": 5}})):
+        assert limits().cluster.max_seconds == 5
+        limits().check()
+    assert limits().cluster.max_seconds is None
+
+
+def test_a_command_whose_time_is_spent_stops_and_says_how_to_go_on(told: Recipes) -> None:
+    told(max_seconds=0.001)
+    time.sleep(0.01)
+    with pytest.raises(StoppedError, match=r"cluster\.max_seconds: 0\.001, and 0 s have passed\. Run the same command again"):
+        limits().check()
+
+
+def test_workers_ask_for_the_recipes_labels_and_where_it_says_so_for_nothing_else(told: Recipes) -> None:
+    assert rows_asked().options() == {"num_cpus": 1.0}
+    told(row_labels=SPOT)
+    assert rows_asked(num_gpus=1).options() == {
+        "num_cpus": 1.0,
+        "num_gpus": 1.0,
+        "label_selector": SPOT,
+        "fallback_strategy": [{"label_selector": {}}],
+    }
+    told(row_labels=SPOT, fallback=False)
+    assert "fallback_strategy" not in rows_asked().options()
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("cpu", True),
+        ("gpu", False),
+        ("!gpu", True),
+        ("!cpu", False),
+        ("in(gpu, cpu)", True),
+        ("!in(gpu,cpu)", False),
+        ("!in(gpu)", True),
+    ],
+)
+def test_labels_are_read_in_rays_words(text: str, holds: bool) -> None:
+    assert Seen((WORKER,)).holds(asked({"pool": text})) is holds
+
+
+def test_a_node_must_have_room_and_labels_unless_any_will_do() -> None:
+    seen = Seen((HEAD, WORKER))
+    assert seen.holds(asked())
+    assert not seen.holds(asked(CPU=1, GPU=1))
+    assert not seen.holds(asked({"pool": "head"})), "the head has these labels, and no CPU"
+    assert seen.holds(asked({"pool": "head"}, fallback=True))
+
+
+def test_waiting_is_in_vain_without_an_autoscaler_or_by_its_own_word() -> None:
+    assert Seen((HEAD,)).never(asked())
+    assert not Seen((HEAD,), grows=True).never(asked())
+    assert not Seen((HEAD, WORKER)).never(asked())
+    refused = ((CPU, frozenset({"pool"})),)
+    assert Seen((HEAD,), grows=True, refused=refused).never(asked({"pool": "moon"}))
+    assert not Seen((HEAD,), grows=True, refused=refused).never(asked({"zone": "a"})), "that was about other labels"
+    assert not Seen((HEAD,), grows=True, refused=refused, coming=1).never(asked({"pool": "moon"}))
+
+
+def test_a_refusal_names_the_key_the_value_and_what_is_there() -> None:
+    labels = refusal(asked({"pool": "moon"}), Seen((HEAD, WORKER)))
+    assert isinstance(labels, RecipeError)
+    assert "cluster.row_labels: {pool: moon}: no node has these labels and room for 1 CPU, and there is no autoscaler" in str(
+        labels
+    )
+    assert "{pool: cpu, ray.io/market-type: spot}; {pool: head}. Correct them" in str(labels)
+    nothing = refusal(asked(), Seen((HEAD,), dead=2))
+    assert isinstance(nothing, StoppedError)
+    assert "no node has 1 CPU, and there is no autoscaler that could bring one (nodes: 1 alive, 2 dead; 0 of 0 CPUs free)" in str(
+        nothing
+    )
+
+
+def watch(seen: Seen | None, heard: Callable[[], bytes] = bytes) -> Watch:
+    return Watch(asked({"pool": "cpu"}), 7, 2, look=lambda: seen, hear=lambda key: heard())
+
+
+def test_what_does_not_end_is_made_again_twice_and_the_third_time_all_stops(told: Recipes) -> None:
+    told(stall_seconds=0.001)
+    watching = watch(Seen((HEAD, WORKER), dead=1))
+    for _ in range(2):
+        time.sleep(0.01)
+        with pytest.raises(
+            StalledError, match="7 items left, 2 of them in flight; nodes: 2 alive, 1 dead; 3 of 4 CPUs free"
+        ) as stalled:
+            watching.look()
+        watching.again(stalled.value)
+    time.sleep(0.01)
+    with (
+        limits().spending.stage("mix"),
+        pytest.raises(StoppedError, match=r"mix: made 3 times, .* nothing ended for 0\.001 s \(cluster\.stall_seconds\)"),
+    ):
+        watching.look()
+
+
+def test_whoever_gets_on_has_all_its_tries_again(told: Recipes) -> None:
+    told(stall_seconds=0.001)
+    watching = watch(Seen((WORKER,)))
+    for _ in range(6):
+        time.sleep(0.01)
+        with pytest.raises(StalledError) as stalled:
+            watching.look()
+        watching.again(stalled.value)
+        watching.ended()
+    assert watching.left == 1
+
+
+def test_a_worker_that_tells_of_itself_within_a_long_item_is_no_stall(told: Recipes) -> None:
+    told(stall_seconds=0.001)
+    words = iter((b"a", b"b", b"b"))
+    watching = watch(Seen((WORKER,)), lambda: next(words))
+    for _ in range(2):
+        time.sleep(0.01)
+        watching.look()
+    time.sleep(0.01)
+    with pytest.raises(StalledError):
+        watching.look()
+
+
+def test_while_no_node_is_there_only_the_seconds_to_start_count(told: Recipes) -> None:
+    told(stall_seconds=0.001, start_seconds=1000)
+    growing = Seen((HEAD,), grows=True, pending=((CPU, 4),))
+    waiting = watch(growing)
+    time.sleep(0.01)
+    waiting.look()
+    told(start_seconds=0.001)
+    with pytest.raises(
+        StoppedError, match=r"cluster\.start_seconds: 0\.001, and no node with 1 CPU with .*waiting: 4 × \{CPU: 1\}"
+    ):
+        waiting.look()
+
+
+def test_labels_that_an_autoscaler_cannot_bring_are_refused(told: Recipes) -> None:
+    told()
+    with pytest.raises(RecipeError, match=r"cluster\.row_labels: \{pool: cpu\}: .* none of the autoscaler's node types has"):
+        watch(Seen((HEAD,), grows=True, refused=((CPU, frozenset({"pool"})),))).look()
+
+
+def test_a_command_stops_in_time_while_nothing_ends(told: Recipes) -> None:
+    told(max_seconds=0.001)
+    time.sleep(0.01)
+    with pytest.raises(StoppedError, match=r"cluster\.max_seconds"):
+        watch(Seen((WORKER,))).look()
+
+
+def test_a_silent_head_is_waited_for_and_then_named(told: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    told()
+    silent = watch(None)
+    silent.look()
+    monkeypatch.setattr("raysynth.cluster.stalled.SILENT_SECONDS", 0.0)
+    with pytest.raises(StoppedError, match=r"Ray's head has not answered for 0 s \(7 items left\)"):
+        silent.look()
