@@ -260,8 +260,9 @@ def _pieces(batch: Batch, rows: int) -> Iterable[Batch]:
 
 
 def _arrays(tensors: dict[str, Any]) -> Arrays:
-    """Whole and on the CPU, whatever shares of them the ranks hold: so that any number of ranks can go on from them."""
-    return {name: _whole(cast(Tensor, value)).detach().cpu().numpy().copy() for name, value in tensors.items()}
+    """Whole and on the CPU, whatever shares of them the ranks hold: so that any number of ranks can go on from them. In the order of their
+    names: all ranks gather the same one at a time, and what was read from safetensors comes in another order in every process."""
+    return {name: _whole(cast(Tensor, tensors[name])).detach().cpu().numpy().copy() for name in sorted(tensors)}
 
 
 def _is_share(value: Tensor) -> bool:

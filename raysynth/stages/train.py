@@ -11,8 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.cluster.fit import Job, batch_of, checkpoints, fit, table_of, unpack_facts
+from raysynth.cluster.checkpoints import checkpoints, unpack_facts
+from raysynth.cluster.devices import has_gpu
+from raysynth.cluster.feed import batch_of, table_of
+from raysynth.cluster.fit import fit
 from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cluster.rank import Job
 from raysynth.cluster.rows import map_ordered
 from raysynth.codecs.base import Codec, Stats
 from raysynth.commits import commit, commit_files, missing, write_task
@@ -27,7 +31,6 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, ROW, Schema
 from raysynth.stores.base import join
-from raysynth.training import batch_rows_of
 
 ROWS_VERSION = 1
 FEED_ROWS = 262_144  # of one encoded part: what a training worker holds at a time
@@ -65,9 +68,12 @@ class _Rows:
 
 
 def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = None) -> Facts:
-    """What decides the model's bytes."""
+    """What decides the model's bytes. Only where they are not the plain ones are the precision and the fewest workers named: so that
+    the ids of all other models are what they were."""
     import torch
 
+    use_gpu = _use_gpu(recipe)
+    precision = _precision(recipe, use_gpu)
     return {
         "stage": "train",
         "rows_version": ROWS_VERSION,
@@ -76,7 +82,9 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         "seed": recipe.seed,
         "parts": parts_of(recipe),
         "workers": recipe.train.workers,
-        "device": "cuda" if _use_gpu(recipe) else "cpu",
+        **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
+        "device": "cuda" if use_gpu else "cpu",
+        **({"precision": precision} if precision != "float32" else {}),
         "max_epochs": recipe.train.max_epochs,
         "max_train_seconds": recipe.train.max_train_seconds,
         "torch": torch.__version__.split("+")[0],
@@ -117,7 +125,6 @@ def _learn(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, codec: Codec, 
 
 def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, folder: Folder, facts: Facts) -> Facts | None:
     """By gradients, on Ray Train; the generator then has the best weights. None where another driver was first."""
-    batch_rows = batch_rows_of(feed["rows"]["train"], recipe.train.workers)
     job = Job(
         model=folder,
         schema=codec.schema.to_json(),
@@ -125,13 +132,15 @@ def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, fold
         codec_state=codec.state(),
         train=feed["urls"]["train"],
         validation=feed["urls"]["validation"],
-        steps=max(1, feed["rows"]["train"] // (batch_rows * recipe.train.workers)),
-        batch_rows=batch_rows,
+        rows=feed["rows"]["train"],
         seed=recipe.seed,
         max_epochs=recipe.train.max_epochs,
         max_train_seconds=recipe.train.max_train_seconds,
         workers=recipe.train.workers,
-        use_gpu=_use_gpu(recipe),
+        min_workers=recipe.train.min_workers,
+        use_gpu=facts["device"] == "cuda",
+        precision=facts.get("precision", "float32"),
+        capability=facts["capability"],
     )
     with _live(folder, recipe.train.max_epochs):
         done = fit(job)
@@ -247,11 +256,13 @@ def _bring(folder: Folder, plan: Plan, split: str, first: int, bucket: int, tabl
 
 def _use_gpu(recipe: Recipe) -> bool:
     """`auto` is settled here, once, before anything is made: a model's id says on what it was trained."""
-    if recipe.train.use_gpu != "auto":
-        return bool(recipe.train.use_gpu)
-    import torch
+    return has_gpu() if recipe.train.use_gpu == "auto" else bool(recipe.train.use_gpu)
 
-    return torch.cuda.is_available()
+
+def _precision(recipe: Recipe, use_gpu: bool) -> str:
+    if recipe.train.precision == "auto":
+        return "bfloat16" if use_gpu else "float32"
+    return recipe.train.precision
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def test_shares_learn_what_copies_learn(told: dict[str, tuple[Told, Told]]) -> N
 @pytest.mark.parametrize("name", ["copied", "sharded"])
 def test_two_ranks_resume_bit_for_bit(told: dict[str, tuple[Told, Told]], name: str) -> None:
     seen, _ = told[name]
-    assert seen["resumed"] == seen["went_on"]
+    assert seen["resumed"] == seen["went_on"] and seen["same"]
 
 
 def test_one_rank_goes_on_from_the_shares_of_two(told: dict[str, tuple[Told, Told]]) -> None:

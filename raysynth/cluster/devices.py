@@ -1,0 +1,15 @@
+"""Whether there is a GPU to train or sample on: what `auto` means, asked of the cluster rather than of the driver's own machine."""
+
+from raysynth.cluster.capacity import look
+from raysynth.cluster.session import is_embedded, session
+
+
+def has_gpu() -> bool:
+    """On a cluster, whether a node that is there now has one: what an autoscaler could bring, nobody can ask Ray for."""
+    if is_embedded():
+        import torch
+
+        return torch.cuda.is_available()
+    with session():
+        seen = look()
+    return seen is not None and any(node.total.get("GPU", 0.0) >= 1 for node in seen.nodes)

@@ -1,0 +1,167 @@
+"""Where a training stands, told by its first rank to the driver; and the driver's watch over it, which ends a training that stands still.
+
+The word goes through the key-value store of Ray's head: it costs no process and no CPU slot, and a rank that hangs tells nothing.
+"""
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from raysynth.cluster import capacity
+from raysynth.cluster.limits import limits
+from raysynth.cluster.meter import METER
+from raysynth.errors import RaysynthError
+
+SPACE = b"raysynth-train"
+BEAT_SECONDS = 1.0
+LOOK_SECONDS = 0.5
+ABORT_SECONDS = 10.0
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Beat:
+    """`ended`: epochs whose checkpoint is on the store, of those since the rank began, `done`: the last one's too; `cpu_seconds`: of all
+    ranks until then, as the first one counts them."""
+
+    world: int
+    epoch: int
+    step: int
+    ended: int
+    cpu_seconds: float
+    done: bool
+
+
+class Pulse:
+    """The first rank's; the others' (without a key) tells nothing."""
+
+    def __init__(self, key: str | None, world: int) -> None:
+        self.key, self.world = key, world
+        self._ended, self._cpu_seconds, self._done, self._told = 0, 0.0, False, -BEAT_SECONDS
+
+    def beat(self, epoch: int, step: int, *, now: bool = False) -> None:
+        """At most once a second, but for `now`."""
+        if self.key is None or (not now and time.monotonic() - self._told < BEAT_SECONDS):
+            return
+        self._told = time.monotonic()
+        told = Beat(self.world, epoch, step, self._ended, self._cpu_seconds, self._done)
+        _kv()._internal_kv_put(self.key, json.dumps(asdict(told)), namespace=SPACE)
+
+    def during(self, items: Iterable[Item], epoch: int) -> Iterator[Item]:
+        """The items, with a sign of life at each: judging an epoch takes its time too."""
+        for number, item in enumerate(items):
+            self.beat(epoch, -1 - number)
+            yield item
+
+    def epoch_ended(self, epoch: int, *, done: bool) -> None:
+        """Once its checkpoint is on the store."""
+        self._ended, self._done = self._ended + 1, done
+        self._cpu_seconds = time.process_time() * self.world
+        self.beat(epoch + 1, 0, now=True)
+
+
+class Watch:
+    """Over one attempt, from a thread of the driver. `end` is asked once to end it: `error` then says why, or `stalled` how it stood.
+
+    Until the first beat `cluster.start_seconds` count, then `cluster.stall_seconds`; at each epoch's edge the command's limits are asked.
+    """
+
+    def __init__(self) -> None:
+        self.key = uuid.uuid4().hex
+        self.controller: Any = None  # Ray Train's, once it is there
+        self.beat: Beat | None = None
+        self.error: RaysynthError | None = None
+        self.stalled: str | None = None
+        self._moved = time.monotonic()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="raysynth-train")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+        self._hear()
+        with suppress(Exception):  # a head that is gone has forgotten it
+            _kv()._internal_kv_del(self.key, namespace=SPACE)
+
+    @property
+    def patience_seconds(self) -> float:
+        cluster = limits().cluster
+        return cluster.start_seconds if self.beat is None else cluster.stall_seconds
+
+    def _follow(self) -> None:
+        while not self._over.wait(LOOK_SECONDS):
+            if self._hear():
+                self._check_limits()
+            elif time.monotonic() - self._moved >= self.patience_seconds:
+                self.stalled = self._told()
+            if (self.error or self.stalled) and self.controller is not None:
+                _end(self.controller)
+                return
+
+    def _check_limits(self) -> None:
+        """At an epoch's edge; after the last one there is nothing left to spare."""
+        try:
+            if self.beat is not None and not self.beat.done:
+                limits().check()
+        except RaysynthError as error:
+            self.error = error
+
+    def _hear(self) -> bool:
+        """Whether an epoch has ended since."""
+        try:
+            data = _kv()._internal_kv_get(self.key, namespace=SPACE)
+        except Exception:  # Ray raises whatever its transport does; a head that does not answer is as silent as a rank that hangs
+            data = None
+        heard = None if data is None else Beat(**json.loads(data))
+        if heard is None or heard == self.beat:
+            return False
+        before, self.beat, self._moved = self.beat, heard, time.monotonic()
+        ended = heard.ended != (before.ended if before else 0)
+        if ended:  # a rank that began anew counts from 0 again
+            same = before is not None and heard.ended > before.ended
+            METER.add(heard.cpu_seconds - (before.cpu_seconds if before and same else 0.0))
+        return ended
+
+    def _told(self) -> str:
+        """Where training stood, and what the cluster waits for."""
+        seconds = time.monotonic() - self._moved
+        stood = (
+            "no worker has begun"
+            if self.beat is None
+            else f"no step in {seconds:.0f} s, at epoch {self.beat.epoch}, step {max(self.beat.step, 0)}, of {self.beat.world} workers"
+        )
+        seen = capacity.look()
+        return f"{stood}; {'Ray does not answer' if seen is None else f'{seen}{_pending()}'}"
+
+
+def _pending() -> str:
+    """The placement groups that wait for nodes: how workers that must start together ask for them."""
+    from ray.util import placement_group_table
+
+    groups: list[dict[str, Any]] = list(placement_group_table().values())
+    waiting = [list(group["bundles"].values()) for group in groups if group["state"] in ("PENDING", "RESCHEDULING")]
+    return "; waiting together: " + ", ".join(f"{len(bundles)} × {bundles[0]}" for bundles in waiting) if waiting else ""
+
+
+def _end(controller: Any) -> None:
+    """It is asked to give back what it reserved, and killed where it does not answer; its workers die with it."""
+    import ray
+
+    ray.wait([controller.abort.remote()], timeout=ABORT_SECONDS)
+    ray.kill(controller)
+
+
+def _kv() -> Any:
+    from ray.experimental import internal_kv
+
+    return internal_kv
