@@ -23,7 +23,7 @@ _PART_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class Order:
-    """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe."""
+    """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe. `device`: cpu or cuda."""
 
     digest: str
     seed: int
@@ -33,6 +33,7 @@ class Order:
     where: Mapping[str, Any]
     max_attempts: int
     cpu: str
+    device: str = "cpu"
 
     def facts(self) -> dict[str, Any]:
         """What decides the bytes of the rows, and nothing else."""
@@ -46,7 +47,7 @@ class Order:
             "rows_per_part": self.rows_per_part,
             "where": dict(self.where),
             "max_attempts": self.max_attempts,
-            "fingerprint": fingerprint(self.cpu),
+            "fingerprint": fingerprint(self.cpu, self.device),
         }
 
     def plan(self, columns: int) -> Plan:
@@ -72,18 +73,24 @@ def rows_per_part(columns: int) -> int:
     return max(1000, _PART_BYTES // (8 * max(1, columns)) // 1000 * 1000)
 
 
-def fingerprint(cpu: str) -> dict[str, str]:
-    """What the last bits of a row depend on beside the model (design, section 6)."""
+def fingerprint(cpu: str, device: str = "cpu") -> dict[str, str]:
+    """What the last bits of a row depend on beside the model (design, section 6). Of a GPU no more than that it is one: which it will be
+    is not known when the plan is made, so that its bytes only are the same where all are of one model."""
     import torch
 
     capability = torch.backends.cpu.get_cpu_capability()
     versions = {"torch": torch.__version__.split("+")[0], "numpy": np.__version__, "pyarrow": pa.__version__}
-    return {"device": f"cpu-{platform.machine()}", "capability": capability, "asked": cpu, **versions}
+    return {
+        "device": device if device == "cuda" else f"cpu-{platform.machine()}",
+        "capability": capability,
+        "asked": cpu,
+        **versions,
+    }
 
 
 def check_fingerprint(planned: Mapping[str, str]) -> None:
     """NondeterminismError, which names the host and what is another, on a machine that would make other bytes than the plan's."""
-    here = fingerprint(planned["asked"])
+    here = fingerprint(planned["asked"], "cuda" if planned["device"] == "cuda" else "cpu")
     names = [name for name in {**here, **planned} if here.get(name) != planned.get(name)]
     other = [f"{name} {here.get(name)}, the plan's is {planned.get(name)}" for name in names]
     if other:

@@ -14,8 +14,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.draws import Draws, SeededDraws
-from raysynth.errors import RuleError
+from raysynth.errors import RecipeError, RuleError
 from raysynth.expressions import Expression
+from raysynth.generators.base import Trained
 from raysynth.models import Model
 from raysynth.where import parse_where, satisfied
 
@@ -49,6 +50,17 @@ class Sampler:
             rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
         self.rejects: Counter[str] = Counter()
         self._probed, self._refusal = False, ""
+
+    def to_gpu(self) -> None:
+        """From now on the rows are drawn there: the same distribution, and not the bytes of the CPU."""
+        import torch
+
+        if not torch.cuda.is_available():
+            raise RecipeError(
+                "generate.use_gpu: a worker got a GPU that its torch cannot use. Install torch for CUDA there, or say false"
+            )
+        if isinstance(self.model.generator, Trained):
+            self.model.generator.to("cuda")
 
     def range(self, start: int, stop: int) -> pa.Table:
         """Rows start … stop-1, in order."""

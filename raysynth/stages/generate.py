@@ -3,13 +3,14 @@
 from collections.abc import Callable
 from functools import partial
 
+from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
-from raysynth.generators.base import Remote
-from raysynth.models import load_model
+from raysynth.generators.base import Remote, Trained
+from raysynth.models import Model, load_model
 from raysynth.orders import Order, check_fingerprint, files_of
 from raysynth.progress import say
 from raysynth.recipe import Recipe
@@ -29,15 +30,17 @@ def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
         sampler.check_acceptance()
         plan = order.plan(len(sampler.model.schema))
         make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
-        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True)
+        gpus = 1 if order.device == "cuda" else 0
+        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True, num_gpus=gpus)
     run.point("synthetic", folder)
     return folder
 
 
 def order_of(recipe: Recipe, model: Folder) -> Order:
     asked = recipe.generate
+    loaded = load_model(model)
     return Order(
-        digest=load_model(model).digest,
+        digest=loaded.digest,
         seed=recipe.seed,
         rules=tuple(recipe.rules),
         rows=asked.rows,
@@ -45,7 +48,14 @@ def order_of(recipe: Recipe, model: Folder) -> Order:
         where=asked.where,
         max_attempts=asked.max_attempts,
         cpu=asked.cpu,
+        device=_device(recipe, loaded),
     )
+
+
+def _device(recipe: Recipe, model: Model) -> str:
+    """A GPU is only held where there is a network to run on it."""
+    asked = recipe.generate.use_gpu
+    return "cuda" if isinstance(model.generator, Trained) and (has_gpu() if asked == "auto" else asked) else "cpu"
 
 
 def sampler_of(recipe: Recipe, folder: Folder, model: Folder) -> Sampler:
@@ -62,7 +72,10 @@ def make_files(recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planne
 
     torch.set_num_threads(1)
     check_fingerprint(planned)
-    return files_of(sampler_of(recipe, folder, model), plan)
+    sampler = sampler_of(recipe, folder, model)
+    if planned["device"] == "cuda":
+        sampler.to_gpu()
+    return files_of(sampler, plan)
 
 
 def _check_violations(recipe: Recipe, sampler: Sampler, prepared: Folder) -> None:
