@@ -2,18 +2,12 @@
 
 import json
 import sys
-import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from raysynth.commands.arguments import Conditions, RunUrl, conditions_of, existing, show
+from raysynth.commands.arguments import Conditions, RunUrl, conditions_of, existing
 from raysynth.errors import DataError
-
-if TYPE_CHECKING:
-    from raysynth.runs import Folder, Run
-
-WATCH_SECONDS = 2.0
 
 
 def preview(
@@ -53,17 +47,12 @@ def path(run: RunUrl, stage: Annotated[str, typer.Argument(help="synthetic, mode
 def status(
     run: RunUrl, watch: Annotated[bool, typer.Option("--watch", help="look again every 2 s, until interrupted")] = False
 ) -> None:
-    """What is made, what is current, what is published: read from the store alone."""
-    found = existing(run)
-    seen = _state(found)
-    show(seen)
-    try:
-        while watch:
-            time.sleep(WATCH_SECONDS)
-            if (now := _state(found)) != seen:
-                show(seen := now)
-    except KeyboardInterrupt:
-        return
+    """How far each stage is, what is current, what is published: read from the store alone, from any machine."""
+    from raysynth.commands import watching
+    from raysynth.status import Watch
+
+    watched = Watch(existing(run))
+    (watching.watch if watch else watching.show_once)(watched)
 
 
 def verify(run: RunUrl) -> None:
@@ -89,15 +78,3 @@ def gc(
 
     for name in collect(existing(run), abandon=abandon, dry_run=dry_run):
         sys.stdout.write(f"{'would delete' if dry_run else 'deleted'}: {name}\n")
-
-
-def _state(run: "Run") -> dict[str, Any]:
-    folders = {folder.path: folder.outcome() or _progress(folder) for folder in run.started()}
-    return {"folders": folders, "published": run.published()}
-
-
-def _progress(folder: "Folder") -> dict[str, Any]:
-    try:
-        return {"unfinished": {"parts": sum(len(parts) for parts in folder.marked()), "of": folder.plan().parts}}
-    except FileNotFoundError:  # training has no plan
-        return {"unfinished": {}}

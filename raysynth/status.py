@@ -1,0 +1,198 @@
+"""A run's store → how far each stage is: parts, rows, epochs and losses, how fast, how long still, and the last sign of life.
+
+Whoever may read the store may ask, from any machine. A look costs a listing of each unfinished folder's markers; the whole run is listed
+seldom, and nothing that says the same for ever (plans, outcomes, markers) is read twice.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any, cast
+
+from raysynth.cluster.checkpoints import CHECKPOINTS, unpack_facts
+from raysynth.errors import RaysynthError
+from raysynth.markers import Marker
+from raysynth.runs import READERS, Folder, Plan, Run
+from raysynth.stores.base import Stat, join
+
+STAGES = {
+    "prepared": "prepare",
+    "augmented": "augment",
+    "encoded": "encode",
+    "model": "train",
+    "synthetic": "generate",
+    "mixed": "mix",
+    "evaluation": "evaluate",
+}
+"""Folder → the stage that makes it; an unknown one is called by its own name."""
+RECENT = 32
+"""Markers, or epochs, by whose times the speed is told."""
+MARKERS_READ = 64
+"""In one look, to know their rows; where there are more, the others are taken to be like them."""
+LISTING_SHARE = 20
+"""The whole run is listed again after so many times as long as that took."""
+
+
+@dataclass
+class _Known:
+    """What was read of a folder, and need not be read again."""
+
+    plan: Plan | None = None
+    began: float | None = None
+    rows: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
+    """Marker → its parts and their rows."""
+    epoch: str = ""
+    report: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+class Watch:
+    """One run, looked at again and again."""
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self._ended: dict[str, dict[str, Any]] = {}
+        self._open: dict[str, tuple[Folder, _Known]] = {}
+        self._list_again = 0.0
+
+    def look(self) -> dict[str, Any]:
+        """{folders: {path: its outcome, or {unfinished: …}}, published, last_sign_of_life_seconds}."""
+        if time.monotonic() >= self._list_again:
+            self._find()
+        for path, (folder, _) in list(self._open.items()):
+            if (outcome := folder.outcome()) is not None:
+                self._ended[path] = outcome
+                del self._open[path]
+                self._list_again = 0.0  # the next stage begins
+        open_ = {path: _progress(folder, known) for path, (folder, known) in self._open.items()}
+        silent = [told["last_sign_of_life_seconds"] for told in open_.values() if told["last_sign_of_life_seconds"] is not None]
+        return {
+            "folders": {**self._ended, **{path: {"unfinished": told} for path, told in open_.items()}},
+            "published": self.run.published(),
+            "last_sign_of_life_seconds": min(silent, default=None),
+        }
+
+    def _find(self) -> None:
+        began = time.monotonic()
+        for folder in self.run.started():
+            if folder.path not in self._ended and folder.path not in self._open:
+                self._open[folder.path] = (folder, _Known())
+        ended = time.monotonic()
+        self._list_again = ended + LISTING_SHARE * (ended - began)
+
+
+def unchanging(state: Any) -> Any:
+    """A look without what each second changes: two that are equal here tell of no progress."""
+    if not isinstance(state, dict):
+        return state
+    items = cast("dict[str, Any]", state).items()
+    return {name: unchanging(value) for name, value in items if name not in ("eta_seconds", "last_sign_of_life_seconds")}
+
+
+def _progress(folder: Folder, known: _Known) -> dict[str, Any]:
+    stage = {"stage": STAGES.get(folder.name, folder.name)}
+    if known.plan is None:
+        try:
+            known.plan, known.began = folder.plan(), _written(folder)
+        except FileNotFoundError:  # training has no plan
+            return stage | _training(folder, known)
+    return stage | _parts(folder, known, known.plan)
+
+
+def _parts(folder: Folder, known: _Known, plan: Plan) -> dict[str, Any]:
+    found = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(folder.system_url("markers"))}
+    ranges = {name: range(int(words[0]), int(words[1])) for name in found if len(words := name.split("-")) == 3}
+    done = {part for parts in ranges.values() for part in parts}
+    speed = _speed([(found[name], len(parts)) for name, parts in ranges.items()], known.began)
+    rows, estimated = _rows(folder, known, plan, done, list(ranges))
+    return {
+        "parts": len(done),
+        "of": plan.parts,
+        "rows": rows,
+        "rows_estimated": estimated,
+        "parts_per_second": speed,
+        "rows_per_second": round(speed * rows / len(done), 1) if speed and done else None,
+        **_ahead(plan.parts - len(done), speed, found.values(), known.began),
+    }
+
+
+def _rows(folder: Folder, known: _Known, plan: Plan, done: set[int], names: list[str]) -> tuple[int, bool]:
+    """Rows of the parts that are done: by the plan's formula where it has one, else by their markers."""
+    if {"rows", "rows_per_part"} <= set(plan.facts):
+        rows, size = int(plan.facts["rows"]), int(plan.facts["rows_per_part"])
+        return sum(min(size, rows - part * size) for part in done), False
+    unread = [name for name in names if name not in known.rows]
+    with ThreadPoolExecutor(READERS) as pool:
+        for name, seen in zip(unread, pool.map(partial(_marker, folder), unread[:MARKERS_READ]), strict=False):
+            if seen is not None:
+                known.rows[name] = seen
+    parts, rows = (sum(seen[at] for seen in known.rows.values()) for at in (0, 1))
+    if len(known.rows) >= len(names) or not parts:
+        return rows, False
+    return round(rows / parts * len(done)), True
+
+
+def _marker(folder: Folder, name: str) -> tuple[int, int] | None:
+    try:
+        marker = Marker.from_json(folder.read_json(f"_raysynth/markers/{name}"))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not a whole marker: `verify` tells of it
+        return None
+    return len(marker.parts), sum(file.rows for part in marker.parts for file in part.files)
+
+
+def _training(folder: Folder, known: _Known) -> dict[str, Any]:
+    url = join(folder.url, CHECKPOINTS)
+    found = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(url) if "/epoch-" in stat.url}
+    if not found:
+        return {"last_sign_of_life_seconds": None}
+    latest = max(found)
+    if latest != known.epoch:
+        with suppress(
+            FileNotFoundError, ValueError, KeyError, RaysynthError
+        ):  # it went while it was looked at: a newer one is there
+            known.report, known.epoch = unpack_facts(folder, latest)["report"], latest
+    epochs, of = int(latest.split("-")[1]) + 1, known.report.get("max_epochs")
+    speed = _speed([(stat, 1) for stat in found.values()], None)
+    losses = {name: known.report.get(name) for name in ("train_loss", "validation_loss")}
+    ahead = _ahead((of or epochs) - epochs, speed, found.values(), None)
+    return {"epoch": epochs, "of": of, **losses, **ahead, **({} if of else {"eta_seconds": None})}
+
+
+def _speed(made: list[tuple[Stat, int]], began: float | None) -> float | None:
+    """Pieces a second, by when the last ones were written; of the first ones, since the folder was begun."""
+    timed = sorted((stat.modified_seconds, count) for stat, count in made if stat.modified_seconds is not None)
+    recent = timed[-RECENT:]
+    if len(recent) == len(timed) and began is not None:
+        recent = [(began, 0), *recent]
+    if len(recent) < 2 or recent[-1][0] <= recent[0][0]:
+        return None
+    return float(f"{sum(count for _, count in recent[1:]) / (recent[-1][0] - recent[0][0]):.3g}")
+
+
+def _ahead(left: int, speed: float | None, stats: Iterable[Stat], began: float | None) -> dict[str, Any]:
+    """`last_sign_of_life_seconds`: by this machine's clock against the store's."""
+    written = [stat.modified_seconds for stat in stats if stat.modified_seconds is not None]
+    if began is not None:
+        written.append(began)
+    silent = round(max(0.0, time.time() - max(written)), 1) if written else None
+    return {
+        "eta_seconds": round(left / speed, 1) if speed else None,
+        "last_sign_of_life_seconds": silent,
+    }
+
+
+def _written(folder: Folder) -> float | None:
+    stat = folder.store.stat(folder.system_url("plan.json"))
+    return stat.modified_seconds if stat is not None else None
+
+
+def newest(folders: dict[str, Any], count: int) -> Iterator[tuple[str, Any]]:
+    """Of each stage what is unfinished, and the last `count` others, in the order of the stages."""
+    for name in [*STAGES, *sorted({path.split("/")[0] for path in folders} - set(STAGES))]:
+        mine = [(path, told) for path, told in folders.items() if path.split("/")[0] == name]
+        ended = [item for item in mine if "unfinished" not in item[1]]
+        yield from islice(ended, max(0, len(ended) - count), None)
+        yield from (item for item in mine if "unfinished" in item[1])

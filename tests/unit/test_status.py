@@ -1,0 +1,177 @@
+"""How far a run is, from its store alone: parts, rows, epochs, speed, silence, and what a look costs."""
+
+import os
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from rich.console import Console
+
+from raysynth.cluster.checkpoints import CHECKPOINTS, put_epoch
+from raysynth.commands.watching import _table
+from raysynth.commits import commit, write_task
+from raysynth.runs import Folder, Plan, Run, rows_plan
+from raysynth.status import Watch, unchanging
+from raysynth.stores.base import join
+from raysynth.stores.file import File
+
+ROWS = pa.table({"a": range(10)})
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return Run(str(tmp_path / "run"))
+
+
+def begun(run: Run, name: str, plan: Plan) -> Folder:
+    folder = run.folder(name, "0123456789ab")
+    folder.write_plan(plan)
+    return folder
+
+
+def write(folder: Folder, plan: Plan, *parts: int) -> None:
+    for part in parts:
+        write_task(folder, plan, range(part, part + 1), lambda _: [("", ROWS)])
+
+
+def aged(folder: Folder, pattern: str, seconds: float) -> None:
+    """As if they had been written so long ago, one each ten seconds."""
+    files = sorted((Path(folder.url.removeprefix("file://")) / "_raysynth").glob(pattern))
+    for number, file in enumerate(files):
+        then = time.time() - seconds - 10 * (len(files) - 1 - number)
+        os.utime(file, (then, then))
+
+
+def unfinished(state: dict[str, Any], name: str) -> dict[str, Any]:
+    told: dict[str, Any] = state["folders"][f"{name}/0123456789ab"]["unfinished"]
+    return told
+
+
+def test_parts_rows_speed_and_what_is_left_come_from_plan_and_markers(run: Run) -> None:
+    plan = Plan(8, {})
+    folder = begun(run, "prepared", plan)
+    write(folder, plan, 0, 1, 2, 3)
+    aged(folder, "markers/*", 120)
+    aged(folder, "plan.json", 160)
+    told = unfinished(Watch(run).look(), "prepared")
+    assert (told["stage"], told["parts"], told["of"], told["rows"], told["rows_estimated"]) == ("prepare", 4, 8, 40, False)
+    assert told["parts_per_second"] == pytest.approx(0.1, rel=0.02) and told["rows_per_second"] == pytest.approx(1.0, rel=0.02)
+    assert told["eta_seconds"] == pytest.approx(40, rel=0.02)
+    assert 119 < told["last_sign_of_life_seconds"] < 180
+
+
+def test_rows_of_a_plan_by_formula_need_no_marker(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = rows_plan(35, 10)
+    folder = begun(run, "synthetic", plan)
+    write(folder, plan, 0, 3)
+    reads = counted(monkeypatch)
+    assert unfinished(Watch(run).look(), "synthetic")["rows"] == 10 + 5
+    assert not any("markers" in url for kind, url in reads if kind == "read")
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> Counter[tuple[str, str]]:
+    """What is asked of the file store from now on."""
+    asked: Counter[tuple[str, str]] = Counter()
+    for kind in ("read", "read_range", "list", "stat"):
+        real = getattr(File, kind)
+
+        def wrapped(self: File, url: str, *more: Any, kind: str = kind, real: Any = real) -> Any:
+            asked[kind, url] += 1
+            return real(self, url, *more)
+
+        monkeypatch.setattr(File, kind, wrapped)
+    return asked
+
+
+def test_no_marker_plan_or_outcome_is_read_twice_and_a_look_lists_little(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan, done = Plan(6, {}), Plan(1, {})
+    folder, ended = begun(run, "mixed", plan), begun(run, "prepared", done)
+    write(folder, plan, 0, 1)
+    write(ended, done, 0)
+    commit(ended, done)
+    asked = counted(monkeypatch)
+    monkeypatch.setattr("raysynth.status.LISTING_SHARE", 1e9)  # no second listing of the whole run while this test lasts
+    watch = Watch(run)
+    for parts in ((), (2,), (), (3, 4)):
+        write(folder, plan, *parts)
+        asked_before = asked.copy()
+        state = watch.look()
+        assert sum(count for (kind, _), count in (asked - asked_before).items() if kind == "list") <= 3
+    assert unfinished(state, "mixed")["rows"] == 50 and state["folders"]["prepared/0123456789ab"]["rows"] == 10
+    read_again = {url for (kind, url), count in asked.items() if kind == "read" and count > 1}
+    assert read_again <= {folder.system_url("outcome.json"), join(run.url, "published.json")}  # which tell of an end
+
+
+def test_of_many_markers_some_are_read_and_the_rows_are_told_as_an_estimate(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysynth.status.MARKERS_READ", 2)
+    plan = Plan(6, {})
+    folder = begun(run, "mixed", plan)
+    write(folder, plan, 0, 1, 2, 3, 4)
+    watch = Watch(run)
+    looks = [unfinished(watch.look(), "mixed") for _ in range(3)]
+    assert [(told["rows"], told["rows_estimated"]) for told in looks] == [(50, True), (50, True), (50, False)]
+
+
+def trained(folder: Folder, epoch: int, **more: Any) -> None:
+    report = {"epoch": epoch, "train_loss": 2.0 - epoch / 10, "validation_loss": 2.5, **more}
+    put_epoch(folder, epoch, {"w": np.zeros(3, np.float32)}, {"trainer": {}, "report": report})
+
+
+def test_training_tells_its_epoch_its_losses_and_at_most_how_long(run: Run) -> None:
+    folder = run.folder("model", "0123456789ab")
+    for epoch in range(3):
+        trained(folder, epoch, max_epochs=10)
+    aged(folder, "tmp/checkpoints/epoch-*", 5)
+    told = unfinished(Watch(run).look(), "model")
+    assert (told["stage"], told["epoch"], told["of"], told["train_loss"], told["validation_loss"]) == ("train", 3, 10, 1.8, 2.5)
+    assert told["eta_seconds"] == pytest.approx(70, rel=0.05)
+
+
+def test_a_checkpoint_is_read_once_and_one_that_goes_meanwhile_is_no_fault(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = run.folder("model", "0123456789ab")
+    trained(folder, 0)
+    asked = counted(monkeypatch)
+    watch = Watch(run)
+    assert [unfinished(watch.look(), "model")["epoch"] for _ in range(3)] == [1, 1, 1]
+    assert sum(count for (kind, _), count in asked.items() if kind == "read_range") == 2  # its length, its head
+    broken = join(folder.url, CHECKPOINTS, "epoch-000001-000000000000.safetensors")
+    folder.store.put(broken, b"")
+    told = unfinished(watch.look(), "model")
+    assert (told["epoch"], told["train_loss"], told["of"], told["eta_seconds"]) == (2, 2.0, None, None)
+
+
+def test_what_is_committed_keeps_its_outcome_and_the_next_stage_is_found(run: Run) -> None:
+    plan = Plan(1, {})
+    folder = begun(run, "prepared", plan)
+    watch = Watch(run)
+    assert "unfinished" in watch.look()["folders"][folder.path]
+    write(folder, plan, 0)
+    outcome = commit(folder, plan)
+    assert watch.look()["folders"] == {folder.path: outcome}
+    begun(run, "augmented", plan)
+    assert set(watch.look()["folders"]) == {folder.path, "augmented/0123456789ab"}
+
+
+def test_silence_alone_is_no_progress_and_a_table_tells_it(run: Run) -> None:
+    plan = Plan(4, {})
+    folder = begun(run, "synthetic", plan)
+    write(folder, plan, 0)
+    aged(folder, "plan.json", 400)
+    trained(run.folder("model", "0123456789ab"), 0, max_epochs=5)
+    watch = Watch(run)
+    first = watch.look()
+    aged(folder, "markers/*", 300)
+    aged(run.folder("model", "0123456789ab"), "tmp/checkpoints/*", 120)
+    second = watch.look()
+    assert second["last_sign_of_life_seconds"] > first["last_sign_of_life_seconds"] + 100
+    assert unchanging(watch.look()) == unchanging(second)
+    console = Console(width=150, record=True, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
+    console.print(_table(second))
+    text = console.export_text()
+    console.file.close()
+    assert "1 of 4 parts" in text and "epoch 1 of 5" in text and "train 2.0000 validation 2.5000" in text
+    assert "published: nothing yet" in text and "nothing new for 12" in text
