@@ -55,7 +55,7 @@ NOTHING = Interval(0.0, 0.0, 0.0)
 @dataclass(frozen=True)
 class Estimate:
     """One stage: CPU-seconds that one process spends alone, those that `width` workers share, where the figures come from, and the
-    seconds by the clock in which processes start and wait for one another."""
+    seconds by the clock in which processes start and wait for one another. `feed`: what `feed_width` workers share before (encoding)."""
 
     stage: str
     alone: Interval
@@ -63,15 +63,18 @@ class Estimate:
     width: int
     estimated_from: str
     waits: Interval = NOTHING
+    feed: Interval = NOTHING
+    feed_width: int = 1
 
     @property
     def cpu_seconds(self) -> Interval:
-        return self.alone + self.shared
+        return self.alone + self.shared + self.feed
 
     @property
     def hours(self) -> Interval:
         """By the clock, on nodes that are there and do nothing else."""
-        return (self.waits + self.alone + self.shared.times(1 / self.width)).times(1 / 3600)
+        together = self.shared.times(1 / self.width) + self.feed.times(1 / self.feed_width)
+        return (self.waits + self.alone + together).times(1 / 3600)
 
 
 def cost(recipe: Recipe, estimates: list[Estimate]) -> dict[str, Any]:

@@ -132,23 +132,27 @@ def _learnt(recipe: Recipe, first: FirstRows) -> _Learnt:
 
 
 def _train(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> Estimate:
-    rows = {split: first.total(split) * (1 + _augmented_share(recipe) * (split == "train")) for split in ("train", "validation")}
-    encode = Interval.around(learnt.encode_seconds * sum(rows.values()), *SPREAD)
+    more = _copies(recipe) if recipe.train.augmented else 0.0
+    rows, checked = first.total("train") * (1 + more), first.total("validation")
+    feed = Interval.around(learnt.encode_seconds * (rows + checked), *SPREAD)
+    shared, width, how = _learning(recipe, learnt, rows, checked)
+    return replace(_probed("train", first, STAGE, shared, width, how), feed=feed, feed_width=recipe.generate.workers)
+
+
+def _learning(recipe: Recipe, learnt: _Learnt, rows: float, checked: float) -> tuple[Interval, int, str]:
+    """What the workers share, how many they are, and what that supposes."""
     workers, asked = recipe.train.workers, recipe.train.max_epochs
-    alone = STAGE + encode.times(1 / recipe.generate.workers)  # the encoding pool is the other one: by the clock its share counts
     if isinstance(learnt.generator, Fitted):
-        seconds = _fitted(learnt.generator, learnt.encoded) / max(1, learnt.encoded.rows) * rows["train"]
-        return _probed("train", first, alone, Interval.around(seconds, *SPREAD), recipe.generate.workers)
+        seconds = _fitted(learnt.generator, learnt.encoded) / max(1, learnt.encoded.rows) * rows
+        return Interval.around(seconds, *SPREAD), recipe.generate.workers, ""
     if isinstance(learnt.generator, Remote):
-        return _probed("train", first, alone, NOTHING, workers)
-    batch_rows = batch_rows_of(int(rows["train"]), workers)
+        return NOTHING, workers, ""
+    batch_rows = batch_rows_of(int(rows), workers)
     step, check = _steps(recipe, learnt, batch_rows)
-    epoch = step * max(1.0, rows["train"] / batch_rows) + check * rows["validation"] * workers
-    expected = min(asked, max(LEAST_EPOCHS, asked / 2))
-    low, high = SPREAD
-    epochs = Interval(epoch * low * min(asked, LEAST_EPOCHS), epoch * expected, epoch * high * asked)
-    how = f", {min(asked, LEAST_EPOCHS)} to {asked} epochs, as early stopping has it"
-    return _probed("train", first, alone, TRAINER.times(workers) + epochs, workers, how)
+    epoch = step * max(1.0, rows / batch_rows) + check * checked * workers
+    least, (low, high) = min(asked, LEAST_EPOCHS), SPREAD
+    epochs = Interval(epoch * low * least, epoch * max(least, asked / 2), epoch * high * asked)
+    return TRAINER.times(workers) + epochs, workers, f", {least} to {asked} epochs, as early stopping has it"
 
 
 def _fitted(generator: Fitted, rows: Batch) -> float:
@@ -200,7 +204,8 @@ def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
 def _mix(recipe: Recipe, first: FirstRows) -> Estimate:
     """Every input is read twice, what is taken of it is written."""
     asked = cast("Any", recipe.mix)
-    rows = first.total_rows + _augmented_share(recipe) * first.total("train") * (asked.augmented > 0) + recipe.generate.rows
+    augmented = _copies(recipe) * first.total("train") if asked.augmented else 0.0
+    rows = first.total_rows + augmented + recipe.generate.rows
     train = first.splits["train"]
     _, seconds = measured(lambda: parquet_bytes(train))
     row = 2 * _read_seconds(train) + seconds / max(1, train.num_rows)
@@ -250,8 +255,8 @@ def _grown(half: float, whole: float, times: float) -> Interval:
     return Interval(low * whole * times ** (power - 0.3), whole * times**power, high * whole * times ** (power + 0.3))
 
 
-def _augmented_share(recipe: Recipe) -> float:
-    return float(sum(op.copies for op in recipe.augment)) if recipe.train.augmented or recipe.mix is not None else 0.0
+def _copies(recipe: Recipe) -> float:
+    return float(sum(op.copies for op in recipe.augment))
 
 
 def _read_seconds(rows: pa.Table) -> float:
