@@ -51,7 +51,7 @@ def work(config: dict[str, Any]) -> None:
     context = train.get_context()
     rank, world = context.get_world_rank(), context.get_world_size()
     job = cast("Job", config["job"])
-    device = _device(job, get_device())
+    device = device_of(job, get_device())
     pulse = Pulse(config["key"] if rank == 0 else None, world)
     for epoch, report in _Rank(job, rank, world, device, pulse).epochs():
         train.report({"epoch": epoch, "validation_loss": report["validation_loss"]})
@@ -128,7 +128,7 @@ def _trainer(job: Job, rank: int, world: int, device: torch.device, steps: int) 
     )
 
 
-def _device(job: Job, given: torch.device) -> torch.device:
+def device_of(job: Job, given: torch.device) -> torch.device:
     """The one of this worker alone: workers on one node see all that they hold together."""
     if not job.use_gpu:
         if (here := torch.backends.cpu.get_cpu_capability()) != job.capability:
