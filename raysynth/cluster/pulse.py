@@ -88,7 +88,7 @@ class Watch:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._over.set()
-        self._thread.join()
+        self._thread.join(2 * ABORT_SECONDS)
         self._hear()
         with suppress(Exception):  # a head that is gone has forgotten it
             _kv()._internal_kv_del(self.key, namespace=SPACE)
