@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -46,11 +47,11 @@ def submit_and_interrupt(folder: Path) -> None:
     command = [sys.executable, "-m", "raysynth", "submit", str(folder / "wine.yaml"), "--address", ADDRESS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
+    log = ""
     for line in process.stdout:
-        if '"stage": "train"' in line:
+        if '"stage": "train"' in line and '"stage": "train"' not in log:
             process.send_signal(signal.SIGINT)
-            break
-    log = process.stdout.read()
+        log += line
     say("interrupted", code=process.wait(120), log=log)
 
 
@@ -106,7 +107,8 @@ class Gate(Thread):
 
     def cut(self) -> None:
         while self.pairs:
-            self.pairs.pop().shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):  # it had ended by itself
+                self.pairs.pop().shutdown(socket.SHUT_RDWR)
 
     def shut(self) -> None:
         self.door.shutdown(socket.SHUT_RDWR)
