@@ -192,11 +192,13 @@ def _manifest(files: Iterable[Entry]) -> pa.Table:
     rows = (
         (part, file.sub, file.name, file.rows, file.bytes, file.sha256, canonical(extra).decode()) for part, file, extra in files
     )
-    pieces: list[pa.RecordBatch] = []
+    pieces: list[list[pa.Array]] = [[] for _ in MANIFEST]
     while some := list(islice(rows, MANIFEST_ROWS)):
-        columns = [pa.array(column, field.type) for column, field in zip(zip(*some, strict=True), MANIFEST, strict=True)]
-        pieces.append(pa.record_batch(columns, schema=MANIFEST))
-    return pa.Table.from_batches(pieces, schema=MANIFEST).combine_chunks()  # here, so that the pieces go before it is written
+        for piece, column, field in zip(pieces, zip(*some, strict=True), MANIFEST, strict=True):
+            piece.append(pa.array(column, field.type))
+    # Whole columns, one after another: what is written is whole, and this way only one column at a time lies there twice.
+    columns = [pa.chunked_array(pieces.pop(0), field.type).combine_chunks() for field in MANIFEST]
+    return pa.table(columns, schema=MANIFEST)
 
 
 def _settle(folder: Folder, files: Iterable[Entry], facts: Mapping[str, Any]) -> dict[str, Any]:
