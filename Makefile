@@ -44,6 +44,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/speed.py
 	"$(BIN)/python" benchmarks/evaluate.py
 	"$(BIN)/python" benchmarks/serve.py
+	"$(BIN)/python" benchmarks/scaling.py
 
 test-all: check ## everything, the slow tests too
 	@"$(BIN)/python" -m pytest tests/integration tests/browser tests/cluster -n 2 --dist loadfile
