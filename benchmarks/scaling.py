@@ -182,7 +182,7 @@ def plans(asked: argparse.Namespace, told: Told) -> dict[str, float]:
         micros = [facts["driver"], facts["commit"], facts["tasks"], rest]
         costs.append(facts["driver"] / parts)
         cells = [*(f"{seconds / parts * 1e6:,.0f}" for seconds in micros)]
-        cells += [f"{facts[name] / 2**20:,.0f}" for name in ("bytes", "more_bytes", "manifest")]
+        cells += [f"{facts[name] / 2**20:,.1f}" for name in ("bytes", "more_bytes", "manifest")]
         told.say(f"| {parts:,} | {-(-parts // TASK_PARTS):,} | {' | '.join(cells)} |")
     if len(costs) > 1 and costs[-1] > FLAT * costs[-2]:
         told.missed.append(f"a part costs {costs[-1] / costs[-2]:.2f} × what it costs in a plan of a tenth, wanted {FLAT}")
