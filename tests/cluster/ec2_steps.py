@@ -30,14 +30,12 @@ AMAZON = {
 TOKEN = "0123456789abcdef" * 4
 SSH = """#!/bin/sh
 while [ "$1" ]; do case "$1" in ubuntu@*) shift; break;; esac; shift; done
-said=$(printf '%s' "$*" | sed "s#/home/ubuntu#$HOME#g")
-printf '%s\\n' "$said" >> "{log}"
-cd "$HOME" && exec sh -c "$said"
+printf '%s\\n' "$*" >> "{log}"
+cd "$HOME" && exec sh -c "$*"
 """
 RSYNC = """#!/bin/sh
 for place; do from=$to; to=$place; done
-to=$(printf '%s' "${{to#*:}}" | sed "s#^~#$HOME#; s#^/home/ubuntu#$HOME#")
-from=$(printf '%s' "$from" | sed "s#^/home/ubuntu#$HOME#")
+to=$(printf '%s' "${{to#*:}}" | sed "s#^~#$HOME#")
 [ "$from" -ef "$to" ] || cp "$from" "$to"
 """
 NOTHING = "#!/bin/sh\n"
@@ -113,13 +111,15 @@ def ask_for_every_pool(region: str, log: Path) -> list[dict[str, Any]]:
 
 def main() -> None:
     config, folder, ray_temp, profiles = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
-    region = yaml.safe_load(config.read_text())["provider"]["region"]
+    here = folder / "cluster-here.yaml"  # a node's home is this one
+    here.write_text(config.read_text().replace("/home/ubuntu", str(Path.home())))
+    region = yaml.safe_load(here.read_text())["provider"]["region"]
     os.environ |= AMAZON
     start_moto(folder / "moto.log")
     for name in profiles:
         boto3.client("iam", region_name=region).create_instance_profile(InstanceProfileName=name)
     log = become_a_node(folder, ray_temp)
-    command = [*RAY, "up", "--yes", "--no-config-cache", str(config)]
+    command = [*RAY, "up", "--yes", "--no-config-cache", str(here)]
     up = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).parents[2], timeout=400
     )
