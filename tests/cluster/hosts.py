@@ -214,8 +214,8 @@ def cluster(folder: Path, short: Path, *, seed: int = 0) -> Iterator[Cluster]:
     ip("link", "add", "bridge", "type", "bridge")
     ip("address", "add", f"{S3_ADDRESS}/24", "dev", "bridge")
     ip("link", "set", "bridge", "up")
-    names = folder / "names"  # as a name server would say: by its own name a training worker finds the address that others reach
-    names.write_text("127.0.0.1 localhost\n" + "".join(f"{NETWORK}.{number} host-{number}\n" for number in range(1, 10)))
+    names = folder / "names"  # as on Debian, where a host's own name is a loopback's, which no other host reaches
+    names.write_text("127.0.0.1 localhost\n" + "".join(f"127.0.1.1 host-{number}\n" for number in range(1, 10)))
     subprocess.run(["mount", "--bind", str(names), "/etc/hosts"], check=True, timeout=30)
     with rclone(folder / "s3") as endpoint, faulty(endpoint, share=0.0, seed=seed, address=S3_ADDRESS) as proxy:
         made = Cluster(folder, short, proxy)
