@@ -11,7 +11,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from isolation import isolated, require_namespaces
 
-LOSS_TOLERANCE = 0.1  # of the loss: two workers take half as many steps with other noise, and 18 rows judge them
+UNTRAINED_LOSS = 57.35  # of 18 validation rows; 24 epochs take it to about 56.2
+LOSS_TOLERANCE = 0.3  # two workers see other noise, 0.04 away when this was written
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +49,8 @@ def test_two_training_workers_resume_bit_exactly_and_learn_as_well_as_one(steps:
     assert not steps["pair"]["committed"], "it was killed too late to prove anything"
     assert pair == resumed != one
     losses = steps["pair"]["losses"]
-    assert losses[1] == losses[2] == pytest.approx(losses[0], rel=LOSS_TOLERANCE)
+    assert losses[1] == losses[2] == pytest.approx(losses[0], abs=LOSS_TOLERANCE)
+    assert max(losses) < UNTRAINED_LOSS - 2 * LOSS_TOLERANCE, "both have learnt"
 
 
 def test_a_run_of_three_hosts_is_ended_by_one(steps: dict[str, dict[str, Any]]) -> None:
