@@ -4,6 +4,7 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -61,3 +62,33 @@ def test_without_ray_a_metric_is_nothing_and_a_fault_of_it_no_fault_of_the_work(
     metrics.stage_ended("generate", folder, seconds=1.0, cpu_seconds=1.0)
     assert "raysynth_stage_seconds was not counted: no agent" in caplog.text
     assert metrics.run_of(folder) == "run"
+
+
+class Recorded:
+    """What a counter or a gauge was told."""
+
+    told: ClassVar[dict[str, tuple[float, dict[str, str]]]] = {}
+
+    def __init__(self, name: str, labels: tuple[str, ...]) -> None:
+        self.name, self.labels = name, labels
+
+    def inc(self, value: float, labels: dict[str, str]) -> None:
+        assert value > 0 and tuple(labels) == self.labels
+        self.told[self.name] = (value, labels)
+
+    set = inc
+
+
+def test_an_epoch_tells_its_number_its_rows_and_its_losses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "is_initialised", lambda: True)
+    monkeypatch.setattr(metrics, "_metric", Recorded)
+    model = Run(str(tmp_path / "shop")).folder("model", "0123456789ab")
+    metrics.epoch(model, {"epoch": 4, "train_loss": 1.5, "validation_loss": 2.5, "done": False}, rows=1000)
+    run = {"run": "shop"}
+    assert Recorded.told == {
+        "raysynth_epochs": (1, run),
+        "raysynth_train_rows": (1000, run),
+        "raysynth_epoch": (5, run),
+        "raysynth_train_loss": (1.5, run),
+        "raysynth_validation_loss": (2.5, run),
+    }
