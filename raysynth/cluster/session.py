@@ -148,8 +148,16 @@ def _disconnect() -> None:
 
     if "RAY_ADDRESS" in os.environ and within(ANSWER_SECONDS, ray.nodes) is None:
         atexit.unregister(worker.shutdown)
+        atexit.register(_leave, getattr(sys.exception(), "exit_code", 1))
         return
     ray.shutdown()
+
+
+def _leave(code: int) -> None:
+    """At the process's end: Ray's threads, which still wait for the head, would crash it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _check_answers(address: str) -> None:
