@@ -27,7 +27,7 @@ STAGES = {  # its folder, what is there once it has begun, what it leaves behind
     "generate": ("synthetic", "synthetic/*/_raysynth/plan.json", "markers/*", 6),
     "mix": ("mixed", "mixed/*/_raysynth/plan.json", "markers/*", 6),
 }
-IDLE = ("IDLE", "Stats", "Coordinator", "Agent")  # workers that do nothing of ours
+IDLE = ("IDLE", "Stats", "Coordinator", "Tracker", "Agent")  # workers that do nothing of ours
 S3_SHARE = 0.05  # of the requests fail
 WORKERS = 3
 QUEUED = 2  # tasks that a worker has at once: the one that it does, and the next
