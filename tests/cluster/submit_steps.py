@@ -13,6 +13,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
+from raysynth.cluster.session import ALIVE
+
 RAY = [
     sys.executable,
     "-c",
@@ -156,7 +158,7 @@ def main() -> None:
     (folder / ".env").write_text("SECRET=hush")
     (checkout / ".env").write_text("SECRET=hush")
     (checkout / "raysynth" / "__init__.py").write_text("import os\nprint('from the working directory, beside', os.listdir('.'))\n")
-    os.environ["RAY_AUTH_MODE"] = "token"
+    os.environ |= {**ALIVE, "RAY_AUTH_MODE": "token"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([*RAY, "get-auth-token", "--generate"], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
     token = Path.home() / ".ray" / "auth_token"
