@@ -89,13 +89,20 @@ def _attempt(job: Job, labels: dict[str, str]) -> Watch | None:
             return watch
         if (cause := _cause(error)) is not None:
             raise cause from None
+        if (failure := getattr(error, "controller_failure", None)) is not None:
+            told = str(failure).strip().split("\n")[-1]
+            raise RaysynthError(
+                f"train: Ray could not bring its {job.workers} workers together: {told}. Its logs say more"
+            ) from error
         raise
     return None
 
 
 def _run(job: Job, labels: dict[str, str], watch: Watch, scratch: Path) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    from ray.train.torch import TorchTrainer
+
+    from raysynth.cluster.meeting import MeetingConfig
 
     class Interruptible(TorchTrainer):
         def _register_sigint_handler(self, controller: Any) -> None:
@@ -106,7 +113,7 @@ def _run(job: Job, labels: dict[str, str], watch: Watch, scratch: Path) -> None:
     Interruptible(
         work,
         train_loop_config={"job": job, "key": watch.key},
-        torch_config=TorchConfig(backend="nccl" if job.use_gpu else "gloo"),
+        torch_config=MeetingConfig(backend="nccl" if job.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=job.workers if fewest == job.workers else (fewest, job.workers),
             use_gpu=job.use_gpu,
