@@ -27,7 +27,7 @@ STAGES = {  # its folder, what is there once it has begun, what it leaves behind
     "generate": ("synthetic", "synthetic/*/_raysynth/plan.json", "markers/*", 6),
     "mix": ("mixed", "mixed/*/_raysynth/plan.json", "markers/*", 6),
 }
-IDLE = ("IDLE", "Stats", "Coordinator", "Tracker", "Agent")  # workers that do nothing of ours
+IDLE = ("IDLE", "Stats", "Coordinator", "Tracker", "Cleaner", "Agent")  # workers that do nothing of ours
 S3_SHARE = 0.05  # of the requests fail
 WORKERS = 3
 QUEUED = 2  # tasks that a worker has at once: the one that it does, and the next
@@ -208,14 +208,16 @@ class Chaos:
         return {"seed": self.seed, "broken": self.broken, "seconds": self._seconds(), **told}
 
     def _waste(self, fault: Fault) -> tuple[int, int]:
-        """How many files of parts were made again, and how many may be: those of the tasks that a fault took along (any of them may have
-        struck late, in this stage)."""
+        """How many files of parts were made again, and how many may be: those of the tasks that a fault took along, this stage's or that of
+        the one before, which may have struck late."""
         folder = Run(str(self.made.place(self.run))).current(STAGES[fault.stage][0])
         if folder is None:
             return 0, 0
         files = folder.manifest().num_rows
         per_task = max(len(marked) for marked in folder.marked()) * -(-files // folder.plan().parts)
-        tasks = QUEUED * sum(WORKERS if other.kind == "driver" else 1 for other in drawn(self.seed))
+        order = [*STAGES]
+        near = [other for other in drawn(self.seed) if order.index(fault.stage) - order.index(other.stage) in (0, 1)]
+        tasks = QUEUED * sum(WORKERS if other.kind == "driver" else 1 for other in near)
         return self.made.makers(self.run, folder.name).total() - files, tasks * per_task
 
 

@@ -12,6 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from isolation import isolated, require_namespaces
 
 
+SEED = 11  # raylet in prepare, a host taken for dead in train, driver in generate, worker in mix
+
+
 def chaos(folder: Path, *seeds: int) -> list[dict[str, Any]]:
     """What each seed's run came to."""
     require_namespaces()
@@ -26,12 +29,12 @@ def chaos(folder: Path, *seeds: int) -> list[dict[str, Any]]:
 
 
 def test_whatever_dies_the_run_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
-    [run] = chaos(tmp_path, 0)
+    [run] = chaos(tmp_path, SEED)
     assert run["broken"] == [], run
     assert run["faults_of_s3"] > 10
 
 
 @pytest.mark.slow
 def test_at_ten_other_moments_too(tmp_path: Path) -> None:
-    runs = chaos(tmp_path, *range(1, 11))
+    runs = chaos(tmp_path, *range(10))
     assert [run for run in runs if run["broken"]] == []
