@@ -11,7 +11,6 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 from isolation import isolated, require_namespaces
 
-
 SEED = 11  # raylet in prepare, a host taken for dead in train, driver in generate, worker in mix
 
 
