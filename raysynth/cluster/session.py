@@ -53,7 +53,13 @@ S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPON
 
 def pin_cpu() -> None:
     """To be called before torch, numpy or Arrow are first imported: they read these once."""
-    _set_defaults({**pins(), **ALIVE})
+    _set_defaults({**pins(), **_alive()})
+
+
+def _alive() -> dict[str, str]:
+    """For the Ray that is started here alone: on a cluster whose nodes do not have these values, one that pings so often is cut off (Too
+    many pings). A driver there takes its node's own, which a job inherits."""
+    return {} if "RAY_ADDRESS" in os.environ else ALIVE
 
 
 def _set_defaults(variables: dict[str, str]) -> None:
@@ -100,7 +106,7 @@ def is_initialised() -> bool:
 @contextmanager
 def session() -> Generator[Any]:
     """A connected Ray; an embedded one ends with the block. Workers get the same pins as the driver."""
-    _set_defaults({**ALIVE, **FIXED_POOLS})  # Ray reads them when it is imported, and its own processes when they start
+    _set_defaults({**_alive(), **FIXED_POOLS})  # Ray reads them when it is imported, and its own processes when they start
     import ray
 
     connected = ray.is_initialized()
