@@ -80,7 +80,7 @@ class Host:
             started = self.enter([*RAY, "start", *words, "--disable-usage-stats"], log, **variables)
             if started.wait(START_SECONDS) == 0:
                 return
-            self.endprocesses()
+            self.end_processes()
         raise RuntimeError(f"host {self.number}: Ray did not start in {START_ATTEMPTS} attempts")
 
     def pids(self, title: str = "") -> list[int]:
@@ -223,7 +223,7 @@ def cluster(folder: Path, short: Path, *, seed: int = 0) -> Iterator[Cluster]:
             yield made
         finally:
             for host in made.hosts.values():
-                host.endprocesses()
+                host.end_processes()
                 host.holder.kill()
 
 
