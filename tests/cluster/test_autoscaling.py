@@ -30,7 +30,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 def test_nodes_come_when_they_are_needed_and_go_when_they_are_not(run: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
-        print("\nseconds  nodes  stage", *(f"{at['seconds']:7.1f} {at['nodes']:6} {at['stage']:>9}" for at in run["line"]), sep="\n")
+        print(
+            "\nseconds  nodes  stage", *(f"{at['seconds']:7.1f} {at['nodes']:6} {at['stage']:>9}" for at in run["line"]), sep="\n"
+        )
     assert run["code"] == 0, run["log"]
     nodes = [at["nodes"] for at in run["line"]]
     assert nodes[0] == 0 and max(nodes) == 2 and nodes[-1] == 0
