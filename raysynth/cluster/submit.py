@@ -42,7 +42,7 @@ def submit(recipe: Path, asked: Recipe, *, address: str, command: Sequence[str],
     job = f"{asked.name}-{secrets.token_hex(4)}"
     try:
         with tempfile.TemporaryDirectory(prefix="raysynth-submit-") as folder:
-            (Path(folder) / "recipe.yaml").write_bytes(recipe.read_bytes())
+            (Path(folder) / _file_name(asked)).write_bytes(recipe.read_bytes())
             _ask(client, job, folder, asked, command)
         _say(job=job, address=address)
         return 0 if detach else follow(client, job)
@@ -101,13 +101,18 @@ def connect(address: str) -> Any:
 def _ask(client: Any, job: str, folder: str, asked: Recipe, command: Sequence[str]) -> None:
     package = importlib.util.find_spec("raysynth")
     modules = list(package.submodule_search_locations or ()) if package is not None else []
-    entrypoint = shlex.join(["python", "-m", "raysynth", "--json", "run", "recipe.yaml", *command])
+    entrypoint = shlex.join(["python", "-m", "raysynth", "--json", "run", _file_name(asked), *command])
     runtime = {"working_dir": folder, "py_modules": modules, "env_vars": {SUBMITTED: json.dumps(_versions())}}
     told = {"recipe": asked.name, "run": asked.run, "by": "raysynth"}
     try:
         client.submit_job(entrypoint=entrypoint, submission_id=job, runtime_env=runtime, metadata=told)
     except Exception as error:
         raise _refused(client.get_address(), error) from None
+
+
+def _file_name(asked: Recipe) -> str:
+    """On the cluster: from it comes the name of a recipe that says none, and with the name the model's bytes."""
+    return f"{asked.name}.yaml"
 
 
 def follow(client: Any, job: str) -> int:

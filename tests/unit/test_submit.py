@@ -1,13 +1,17 @@
 """What `raysynth submit` checks before anything is sent, and what the job checks when it arrives."""
 
 import json
+import shlex
 from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from raysynth.cluster.submit import check_places, check_run_of_job, check_versions
+from raysynth.cluster import submit as submitting
+from raysynth.cluster.submit import check_places, check_run_of_job, check_versions, submit
 from raysynth.errors import RecipeError
-from raysynth.recipe import Recipe, parse_recipe
+from raysynth.recipe import Recipe, load_recipe, parse_recipe
 
 
 def recipe(source: str, run: str) -> Recipe:
@@ -52,3 +56,22 @@ def test_other_versions_are_named() -> None:
     check_versions(json.dumps(here))
     with pytest.raises(RecipeError, match=rf"numpy 1\.0 there, {here['numpy']} on the cluster"):
         check_versions(json.dumps({**here, "numpy": "1.0"}))
+
+
+def test_a_recipe_without_a_name_is_called_there_what_it_is_called_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "Größe 1.yaml"
+    file.write_text("source: examples://wine\nrun: s3://bucket/runs/wine\n", encoding="utf-8")
+    names: list[str] = []
+
+    class Head:
+        def submit_job(self, *, entrypoint: str, runtime_env: dict[str, Any], **_: Any) -> None:
+            there = Path(runtime_env["working_dir"])
+            names.append(load_recipe(there / shlex.split(entrypoint)[5]).name)
+
+    def connected(address: str) -> Head:
+        return Head()
+
+    monkeypatch.setattr(submitting, "connect", connected)
+    asked = load_recipe(file)
+    assert submit(file, asked, address="http://head:8265", command=[], detach=True) == 0
+    assert names == [asked.name] and asked.name != "recipe"
