@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from raysynth.errors import CorruptRunError
 from raysynth.stores.base import Store
 
 HASH_CHARACTERS = 12
+NAME = re.compile(r"(\d{9,})-(\d{9,})-[0-9a-f]{12}\.json")
 
 
 def canonical(value: object) -> bytes:
@@ -78,3 +80,9 @@ class Marker:
         """The file name, which bears the hash of the content, and the content."""
         data = canonical(self.to_json())
         return f"{self.first:09d}-{self.stop:09d}-{digest(data)[:HASH_CHARACTERS]}.json", data
+
+
+def proven(name: str) -> range | None:
+    """The parts that a marker proves, by its file name; None where the name is no marker's."""
+    found = NAME.fullmatch(name)
+    return range(int(found[1]), int(found[2])) if found else None

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth.errors import CorruptRunError, NondeterminismError, StoppedError
-from raysynth.markers import HASH_CHARACTERS, Marker, canonical, digest, put_content
+from raysynth.markers import HASH_CHARACTERS, Marker, canonical, digest, proven, put_content
 from raysynth.stores.base import Store, absolute, join, store_for
 
 log = logging.getLogger("raysynth.runs")
@@ -125,8 +125,8 @@ class Folder:
 
     def marked(self) -> list[range]:
         """The ranges that markers prove, read from their names alone."""
-        names = [stat.url.rsplit("/", 1)[1].split("-") for stat in self.store.list(self.system_url("markers"))]
-        return [range(int(name[0]), int(name[1])) for name in names if len(name) == 3]
+        names = (stat.url.rsplit("/", 1)[1] for stat in self.store.list(self.system_url("markers")))
+        return [parts for name in names if (parts := proven(name)) is not None]
 
     def markers(self) -> Iterator[Marker]:
         """Every marker by its first part, read some at a time and compared with its name. CorruptRunError names one that does not
@@ -141,8 +141,8 @@ class Folder:
         data = self.store.read(url)
         if name.endswith(f"-{digest(data)[:HASH_CHARACTERS]}.json"):
             marker = Marker.from_json(json.loads(data))
-            proven = range(marker.first, marker.stop)
-            if name.startswith(f"{proven.start:09d}-{proven.stop:09d}-") and [part.part for part in marker.parts] == list(proven):
+            parts = range(marker.first, marker.stop)
+            if proven(name) == parts and [part.part for part in marker.parts] == list(parts):
                 return marker  # its name alone says to a resume and to the commit what it proves
         raise CorruptRunError(f"{self.path}: marker {name} does not match its hash. Delete it and run the same command again")
 
@@ -248,10 +248,12 @@ class Run:
         ]
 
     def started(self) -> list[Folder]:
-        """Every folder that holds anything, finished or not, found by listing."""
+        """Every folder that a stage has begun, finished or not, found by listing; whatever else lies beside them is none."""
         depth = self.url.count("/") + 3
         steps = (stat.url.split("/") for stat in self.store.list(self.url))
-        return [Folder(url) for url in dict.fromkeys("/".join(step[:depth]) for step in steps if len(step) > depth)]
+        return [
+            Folder(url) for url in dict.fromkeys("/".join(step[:depth]) for step in steps if step[depth : depth + 1] == [SYSTEM])
+        ]
 
     def _pointer(self) -> dict[str, Any]:
         """run.json; where it is missing or broken, what the outcomes say (the order of the history is lost then)."""

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from raysynth.cluster.checkpoints import CHECKPOINTS, unpack_facts
 from raysynth.errors import RaysynthError
-from raysynth.markers import Marker
+from raysynth.markers import Marker, proven
 from raysynth.runs import READERS, Folder, Plan, Run
 from raysynth.stores.base import Stat, join
 
@@ -104,7 +104,7 @@ def _progress(folder: Folder, known: _Known) -> dict[str, Any]:
 
 def _parts(folder: Folder, known: _Known, plan: Plan) -> dict[str, Any]:
     found = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(folder.system_url("markers"))}
-    ranges = {name: range(int(words[0]), int(words[1])) for name in found if len(words := name.split("-")) == 3}
+    ranges = {name: parts for name in found if (parts := proven(name)) is not None}
     done = {part for parts in ranges.values() for part in parts}
     speed = _speed([(found[name], len(parts)) for name, parts in ranges.items()], known.began)
     rows, estimated = _rows(folder, known, plan, done, list(ranges))
@@ -145,7 +145,8 @@ def _marker(folder: Folder, name: str) -> tuple[int, int] | None:
 
 def _training(folder: Folder, known: _Known) -> dict[str, Any]:
     url = join(folder.url, CHECKPOINTS)
-    found = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(url) if "/epoch-" in stat.url}
+    stats = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(url)}
+    found = {name: stat for name, stat in stats.items() if name.startswith("epoch-")}
     if not found:
         return {"last_sign_of_life_seconds": None}
     latest = max(found)

@@ -46,3 +46,4 @@ def _pair(item: str) -> tuple[str, str]:
 
 def show(facts: Any) -> None:
     sys.stdout.write(json.dumps(facts, indent=2, default=str, ensure_ascii=False) + "\n")
+    sys.stdout.flush()  # whoever reads it through a pipe watches it come

@@ -1,6 +1,8 @@
 """How far a run is, from its store alone: parts, rows, epochs, speed, silence, and what a look costs."""
 
+import io
 import os
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -11,9 +13,10 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from raysynth.cluster.checkpoints import CHECKPOINTS, put_epoch
+from raysynth.cluster.checkpoints import CHECKPOINTS, put_epoch, put_final
+from raysynth.commands.arguments import show
 from raysynth.commands.watching import _table
-from raysynth.commits import commit, write_task
+from raysynth.commits import commit, missing, write_task
 from raysynth.runs import Folder, Plan, Run, rows_plan
 from raysynth.status import Watch, unchanging
 from raysynth.stores.base import join
@@ -175,3 +178,32 @@ def test_silence_alone_is_no_progress_and_a_table_tells_it(run: Run) -> None:
     console.file.close()
     assert "1 of 4 parts" in text and "epoch 1 of 5" in text and "train 2.0000 validation 2.5000" in text
     assert "published: nothing yet" in text and "nothing new for 12" in text
+
+
+def test_a_file_that_is_no_marker_is_no_part_wherever_it_came_from(run: Run) -> None:
+    plan = Plan(3, {})
+    folder = begun(run, "prepared", plan)
+    write(folder, plan, 0)
+    for foreign in ("._000000001-000000002-0123456789ab.json", "a-b-c.json", ".DS_Store"):
+        folder.store.put(folder.system_url("markers", foreign), b"")
+    assert unfinished(Watch(run).look(), "prepared")["parts"] == 1 and missing(folder, plan) == [range(1, 3)]
+
+
+def test_a_run_may_be_called_as_checkpoints_are(tmp_path: Path) -> None:
+    folder = Run(str(tmp_path / "epoch-1" / "run")).folder("model", "0123456789ab")
+    trained(folder, 0, max_epochs=2)
+    put_final(folder, {"w": np.zeros(3, np.float32)}, {"report": {}})
+    assert unfinished(Watch(Run(str(tmp_path / "epoch-1" / "run"))).look(), "model")["epoch"] == 1
+
+
+def test_what_is_shown_passes_a_pipe_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(pipe)))  # pyright: ignore
+    show({"parts": 1})
+    assert pipe.getvalue()
+
+
+def test_what_lies_beside_the_stages_is_no_stage(run: Run) -> None:
+    folder = begun(run, "prepared", Plan(1, {}))
+    run.store.put(join(run.url, "notes", "2024", "x.txt"), b"")
+    assert set(Watch(run).look()["folders"]) == {folder.path}
