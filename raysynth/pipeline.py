@@ -91,12 +91,12 @@ def _timed(stage: str, make: Callable[[], Folder]) -> Folder:
     spending = limits().spending
     if spending.made:
         limits().check()
-    began, spent = time.monotonic(), METER.cpu_seconds
+    began, spent, METER.went_on = time.monotonic(), METER.cpu_seconds, False
     with spending.stage(stage):
         folder = make()
     cost = {"seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(METER.cpu_seconds - spent, 2)}
     if not folder.store.exists(folder.system_url("timing.json")):
-        folder.store.put(folder.system_url("timing.json"), canonical(cost))
+        folder.store.put(folder.system_url("timing.json"), canonical({**cost, "went_on": METER.went_on}))
         metrics.stage_ended(stage, folder, **cost)
         spending.made = True
     return folder

@@ -8,6 +8,8 @@ class Meter:
 
     def __init__(self) -> None:
         self._of_tasks = 0.0
+        self.went_on = False
+        """Whether the stage that runs found work of an earlier command, whose cost is not in this count."""
 
     def add(self, cpu_seconds: float) -> None:
         self._of_tasks += cpu_seconds

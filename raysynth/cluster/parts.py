@@ -5,6 +5,7 @@ from typing import Any
 
 from raysynth.cluster import metrics
 from raysynth.cluster.limits import limits
+from raysynth.cluster.meter import METER
 from raysynth.cluster.rows import map_items
 from raysynth.cluster.stalled import beat
 from raysynth.commits import Table, commit, missing, write_task
@@ -31,6 +32,7 @@ def write_parts(
         return outcome
     folder.write_plan(plan)
     tasks = _cut(missing(folder, plan), workers)
+    METER.went_on |= plan.parts > sum(map(len, tasks))
     with Progress(stage, plan.parts, "parts") as progress:
         progress.at(plan.parts - sum(len(task) for task in tasks))
         size: dict[str, Any] = {"workers": workers, "num_cpus": num_cpus, "num_gpus": num_gpus}

@@ -26,22 +26,24 @@ def past_costs(recipe: Recipe, run: Run, first: FirstRows) -> dict[str, Estimate
     found: dict[str, Estimate] = {}
     for stage, (name, scale) in scales.items():
         folder = run.current(name)
-        cpu_seconds = _cpu_seconds(folder) if folder is not None else None
-        if folder is None or cpu_seconds is None or (times := scale(folder)) is None:
+        spent = cpu_seconds(folder) if folder is not None else None
+        if folder is None or spent is None or (times := scale(folder)) is None:
             continue
-        fixed = min(cpu_seconds, STARTED)
+        fixed = min(spent, STARTED)
         low, high = SPREAD
-        rest = cpu_seconds - fixed
+        rest = spent - fixed
         shared = Interval(rest * times.low * low, rest * times.expected, rest * times.high * high)
         width = recipe.train.workers if stage == "train" else recipe.generate.workers
         found[stage] = Estimate(stage, Interval.around(fixed, 0.5, 4.0), shared, width, f"what {folder.path} cost")
     return found
 
 
-def _cpu_seconds(folder: Folder) -> float | None:
+def cpu_seconds(folder: Folder) -> float | None:
+    """None where it is not known: of a folder that several commands made, the last one alone has told."""
     try:
-        return float(folder.read_json(f"{SYSTEM}/timing.json")["cpu_seconds"])
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        told = folder.read_json(f"{SYSTEM}/timing.json")
+        return None if told.get("went_on") else float(told["cpu_seconds"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 

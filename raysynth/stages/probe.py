@@ -22,6 +22,7 @@ from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Batch
 from raysynth.metrics.base import WORD, Metric, Seen, Side
 from raysynth.models import Model, codec_of, generator_of
+from raysynth.orders import rows_per_part
 from raysynth.parts import available, find
 from raysynth.recipe import Evaluate, Recipe
 from raysynth.runs import Run, parquet_rows
@@ -71,7 +72,7 @@ def estimates(recipe: Recipe, files: list[InputFile]) -> list[Estimate]:
     if recipe.evaluate is not None:
         found.append(_evaluate(recipe, recipe.evaluate, first, synthetic))
     past = past_costs(recipe, Run(recipe.run), first)
-    return [replace(past[item.stage], waits=item.waits) if item.stage in past else item for item in found]
+    return [replace(past[item.stage], waits=item.waits, width=item.width) if item.stage in past else item for item in found]
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,8 @@ def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
     low, high = SPREAD
     high *= 4 if recipe.generate.where else 2 if rules else 1
     seconds = row_seconds * recipe.generate.rows / accepted
-    parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or recipe.generate.rows))
-    width = min(recipe.generate.workers, parts) if recipe.generate.rows_per_part else recipe.generate.workers
+    parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or rows_per_part(len(first.schema))))
+    width = min(recipe.generate.workers, parts)
     how = ", drawn from an untrained generator"
     return _probed("generate", first, STAGE, Interval.around(seconds, low, high), width, how)
 

@@ -16,6 +16,7 @@ from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.feed import batch_of, table_of
 from raysynth.cluster.fit import fit
 from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cluster.meter import METER
 from raysynth.cluster.rank import Job
 from raysynth.cluster.rows import map_ordered
 from raysynth.codecs.base import Codec, Stats
@@ -142,6 +143,7 @@ def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, fold
         precision=facts.get("precision", "float32"),
         capability=facts["capability"],
     )
+    METER.went_on |= bool(checkpoints(folder))
     with _live(folder, recipe.train.max_epochs):
         done = fit(job)
     if done is None:

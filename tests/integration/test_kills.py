@@ -62,6 +62,10 @@ def test_a_driver_killed_in_training_goes_on_from_its_checkpoint(recipe: Path, g
     assert Run(str(url)).current("model") is None, "it was killed too late to prove anything"
     Driver(recipe, url).end()
     assert names(url) == golden
+    costs = [json.loads(path.read_text()) for path in (*url.glob("model/*/*/timing.json"), *url.glob("synthetic/*/*/timing.json"))]
+    assert [cost["went_on"] for cost in costs] == [True, False], (
+        "what a model cost two commands, the second one alone does not know"
+    )
 
 
 def test_two_drivers_on_one_run_end_well_with_one_outcome(recipe: Path, golden: list[str]) -> None:

@@ -18,7 +18,9 @@ from raysynth.cluster.meter import METER
 from raysynth.costs import Estimate, Interval, cost
 from raysynth.errors import StoppedError
 from raysynth.recipe import Recipe, parse_recipe
+from raysynth.runs import Run
 from raysynth.stages import first_rows as first
+from raysynth.stages import past_costs
 from raysynth.stages.prepare import check_source
 
 PRICES = {"rows": {"node_hour": 0.5, "cpus": 4}, "train": {"node_hour": 3.0, "cpus": 1}}
@@ -184,3 +186,20 @@ def test_what_is_fitted_by_tasks_is_fitted_and_a_server_is_not_called(tmp_path: 
         stages = planned(parse_recipe(asked))["cost"]["stages"]
         assert stages["generate"]["estimated_from"].startswith(told)
         sys.modules.pop(f"raysynth.generators.{use}")
+
+
+@pytest.mark.parametrize(("told", "known"), [({}, 5.0), ({"went_on": False}, 5.0), ({"went_on": True}, None)])
+def test_what_the_last_of_several_commands_spent_is_not_what_a_folder_cost(
+    told: dict[str, Any], known: float | None, tmp_path: Path
+) -> None:
+    folder = Run(str(tmp_path / "run")).folder("synthetic", "0123456789ab")
+    folder.write_json("_raysynth/timing.json", {"seconds": 9.0, "cpu_seconds": 5.0, **told})
+    assert past_costs.cpu_seconds(folder) == known
+
+
+def test_no_more_workers_share_the_making_of_rows_than_there_are_parts(tmp_path: Path) -> None:
+    from raysynth.pipeline import planned
+
+    (tmp_path / "a.csv").write_text("n,word\n" + "".join(f"{n},{n % 3}\n" for n in range(50)))
+    asked = {"source": str(tmp_path / "a.csv"), "run": str(tmp_path / "run"), "generate": {"rows": 1000, "workers": 16}}
+    assert planned(parse_recipe({**asked, "evaluate": None}))["cost"]["stages"]["generate"]["workers"] == 1
