@@ -19,6 +19,8 @@ from raysynth.schema import ROW_ID, Kind
 from raysynth.yaml_text import lay_over, read_yaml
 
 MAX_BYTES = 1_000_000
+MAX_PARTS = 10**9  # their numbers have nine digits in names, which sort by them
+LEAST_PART_ROWS = 1000  # where the recipe leaves it to raysynth (orders.rows_per_part)
 DEFAULT_GENERATOR = "autoregressive"
 FORMATS = {
     "examples": r"examples://.+",
@@ -197,6 +199,15 @@ class Generate(Keys):
         default_factory=dict,
         description="Conditions that every row satisfies: a value, a list, or a range {min, max, over, under}.",
     )
+
+    @model_validator(mode="after")
+    def _fits_a_folder(self) -> Self:
+        """Before a driver lists all that is missing."""
+        if (parts := -(-self.rows // (self.rows_per_part or LEAST_PART_ROWS))) > MAX_PARTS:
+            raise _refuse(
+                f"rows_per_part: {self.rows} rows would be up to {parts} parts, and a folder takes 10^9. Give a larger one"
+            )
+        return self
 
 
 class Op(Part):

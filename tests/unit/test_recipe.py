@@ -257,3 +257,14 @@ def test_the_json_schema_is_of_what_may_be_written() -> None:
 
 def test_the_reference_page_is_what_the_models_say() -> None:
     assert (ROOT / "docs/recipe.md").read_text(encoding="utf-8") == recipe_reference()
+
+
+@pytest.mark.parametrize(
+    ("asked", "holds"), [({"rows": 10**12}, True), ({"rows": 10**30}, False), ({"rows": 10**10, "rows_per_part": 9}, False)]
+)
+def test_more_parts_than_a_folder_takes_are_refused(asked: dict[str, int], holds: bool) -> None:
+    if holds:
+        assert parse_recipe({"source": "a.csv", "generate": asked}).generate.rows == asked["rows"]
+        return
+    with pytest.raises(RecipeError, match=r"generate: rows_per_part: 10+ rows would be up to \d+ parts"):
+        parse_recipe({"source": "a.csv", "generate": asked})
