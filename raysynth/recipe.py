@@ -466,7 +466,9 @@ def _line(error: ErrorDetails) -> str:
         return f"{key}: unknown key.{nearest(str(path[-1]), known)} Allowed: {', '.join(known)}"
     reason = explain(error)
     if error["type"] == "string_pattern_mismatch":
-        reason = "must be lower-case letters, digits, _ and -, and start with a letter or digit"
+        currency = "must be three capital letters, such as USD"
+        name = "must be lower-case letters, digits, _ and -, and start with a letter or digit"
+        reason = currency if key == "prices.currency" else name
     if error["type"] in ("missing", "recipe"):  # nothing was given; or the reason quotes what was
         got = (
             f" (got {show(error['input'])})"

@@ -150,6 +150,7 @@ def test_options_stand_beside_use_or_apart(tmp_path: Path) -> None:
         ("seed: big", "seed: must be an integer (got 'big')"),
         ("seed: true", "seed: must be an integer (got True)"),
         ("seed: -1", "seed: must be greater than or equal to 0 (got -1)"),
+        ("prices: {currency: usd}", "prices.currency: must be three capital letters, such as USD (got 'usd')"),
         ("name: My Data", "name: must be lower-case letters"),
         ("name: ../up", "name: must be lower-case letters"),
         ("generate: {rows: 0}", "generate.rows: must be greater than or equal to 1 (got 0)"),
