@@ -5,7 +5,7 @@ import os
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from raysynth.cluster.limits import limits
@@ -22,12 +22,14 @@ Labels = Mapping[str, str]
 
 @dataclass(frozen=True)
 class Asked:
-    """What one worker needs: `bundle`, such as {"CPU": 1}, on a node with `labels` (the recipe's `key`), or with `fallback` on any."""
+    """What one worker needs: `bundle`, such as {"CPU": 1}, on a node with `labels` (the recipe's `key`), or with `fallback` on any.
+    `together`: so many workers begin together or not at all."""
 
     bundle: Amounts
     labels: Labels
     key: str
     fallback: bool
+    together: int = 1
 
     def options(self) -> dict[str, Any]:
         """For ray.remote and for Ray Data."""
@@ -41,7 +43,7 @@ class Asked:
         return options
 
     def __str__(self) -> str:
-        amounts = " and ".join(f"{amount:g} {name}" for name, amount in self.bundle.items())
+        amounts = (f"{self.together} × " if self.together > 1 else "") + _amounts(self.bundle)
         return f"{amounts} with {self.key} {_told(self.labels)}" if self.labels and not self.fallback else amounts
 
 
@@ -65,8 +67,9 @@ class Seen:
     pending: tuple[tuple[Amounts, int], ...] = ()
 
     def holds(self, asked: Asked) -> bool:
-        """Whether a node is there that could take such a worker, once it is free."""
-        return any(_fits(asked.bundle, node.total) and (asked.fallback or _has(node.labels, asked.labels)) for node in self.nodes)
+        """Whether nodes are there that could take such workers, once they are free."""
+        able = [node for node in self.nodes if asked.fallback or _has(node.labels, asked.labels)]
+        return sum(_room(asked, node.total) for node in able) >= asked.together
 
     def never(self, asked: Asked) -> bool:
         """Whether waiting is in vain, as far as anybody can know now."""
@@ -102,7 +105,7 @@ def check(asked: Asked) -> Seen | None:
     while (seen := look()) is not None and seen.never(asked):
         if time.monotonic() >= deadline:
             raise refusal(asked, seen)
-        limits().check()
+        limits().check_time()
         time.sleep(LOOK_SECONDS)
     return seen
 
@@ -115,15 +118,16 @@ def grace_seconds() -> float:
 def refusal(asked: Asked, seen: Seen) -> RaysynthError:
     """What to raise once a cluster has long been `never`."""
     brings = "and none of the autoscaler's node types has" if seen.grows else "and there is no autoscaler that could bring one"
+    short = "no node has" if asked.together == 1 else "the nodes do not have"
     fitting = [node for node in seen.nodes if _fits(asked.bundle, node.total)]
     if asked.labels and not asked.fallback and (fitting or seen.grows):
         there = "; ".join(sorted({_told(_own(node.labels)) for node in seen.nodes})) or "none"
         return RecipeError(
-            f"{asked.key}: {_told(asked.labels)}: no node has these labels and room for {_amounts(asked.bundle)}, {brings}. "
+            f"{asked.key}: {_told(asked.labels)}: {short} these labels and room for {replace(asked, labels={})}, {brings}. "
             f"Labels that are there: {there}. Correct them, start such a node, or say cluster.fallback: true"
         )
     return StoppedError(
-        f"RAY_ADDRESS {os.environ.get('RAY_ADDRESS', 'local')}: no node has {asked}, {brings} ({seen}). "
+        f"RAY_ADDRESS {os.environ.get('RAY_ADDRESS', 'local')}: {short} {asked}, {brings} ({seen}). "
         "Start nodes that have it, and run the same command again to go on"
     )
 
@@ -178,6 +182,13 @@ def _check_labels(asked: Asked) -> None:
 
     if wrong := validate_label_selector(dict(asked.labels)):
         raise RecipeError(f"{asked.key}: {_told(asked.labels)}: {wrong}")
+
+
+def _room(asked: Asked, room: Amounts) -> int:
+    """How many of the workers that begin together a node has room for."""
+    return next(
+        (count for count in range(asked.together, 0, -1) if _fits({n: count * a for n, a in asked.bundle.items()}, room)), 0
+    )
 
 
 def _fits(bundle: Amounts, room: Amounts) -> bool:

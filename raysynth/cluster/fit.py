@@ -64,9 +64,9 @@ def _train(job: Job) -> None:
 
 
 def asked_by(job: Job) -> Asked:
-    """By each training worker."""
-    cluster, bundle = limits().cluster, {"CPU": 1.0, **({"GPU": 1.0} if job.use_gpu else {})}
-    return Asked(bundle, cluster.train_labels, "cluster.train_labels", cluster.fallback)
+    """By each training worker, and as few of them as training can begin with."""
+    cluster, bundle = limits().cluster, {"GPU" if job.use_gpu else "CPU": 1.0}  # for one on a GPU Ray Train asks for no CPU
+    return Asked(bundle, cluster.train_labels, "cluster.train_labels", cluster.fallback, together=job.min_workers or job.workers)
 
 
 def _labels(asked: Asked) -> dict[str, str]:

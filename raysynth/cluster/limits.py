@@ -20,12 +20,16 @@ class Limits:
 
     def check(self) -> None:
         """At a task's edge, once what it made is safe. StoppedError where the command's time or budget is spent."""
+        self.check_time()
+        self.spending.check()
+
+    def check_time(self) -> None:
+        """Anywhere. The budget is not asked within a task: one that costs more than it would never end, however often it is made."""
         allowed, seconds = self.cluster.max_seconds, time.monotonic() - self.began
         if allowed is not None and seconds >= allowed:
             raise StoppedError(
                 f"cluster.max_seconds: {allowed:g}, and {seconds:.0f} s have passed. Run the same command again to go on, or raise it"
             )
-        self.spending.check()
 
 
 class _Current:

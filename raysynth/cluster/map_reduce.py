@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from raysynth.cluster.capacity import check, rows_asked
+from raysynth.cluster.limits import limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session, within
 from raysynth.cluster.stalled import END_SECONDS, LOOK_SECONDS, StalledError, Watch, give_up, given_up, is_fault
@@ -80,6 +81,8 @@ class _Shuffle:
                     self.ended[self._bringing.pop(ref)] = result
             if ready:
                 watch.ended(len(ready))
+                if watch.left:
+                    limits().check_time()
             else:
                 watch.look()
 

@@ -32,13 +32,16 @@ def write_parts(
         return outcome
     folder.write_plan(plan)
     tasks = _cut(missing(folder, plan), workers)
-    METER.went_on |= plan.parts > sum(map(len, tasks))
+    left = sum(map(len, tasks))
+    METER.went_on |= plan.parts > left
     with Progress(stage, plan.parts, "parts") as progress:
-        progress.at(plan.parts - sum(len(task) for task in tasks))
+        progress.at(plan.parts - left)
         size: dict[str, Any] = {"workers": workers, "num_cpus": num_cpus, "num_gpus": num_gpus}
         for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), keep=keep, **size):
             progress.advance(len(tasks[position]))
-            limits().check()
+            left -= len(tasks[position])
+            if left:  # a command that has made its last part commits it
+                limits().check()
     return commit(folder, plan)
 
 

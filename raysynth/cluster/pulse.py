@@ -100,18 +100,20 @@ class Watch:
 
     def _follow(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            if self._hear():
+            if self._hear() or self.beat is None:
                 self._check_limits()
-            elif time.monotonic() - self._moved >= self.patience_seconds:
+            if time.monotonic() - self._moved >= self.patience_seconds:
                 self.stalled = self._told()
             if (self.error or self.stalled) and self.controller is not None:
                 _end(self.controller)
                 return
 
     def _check_limits(self) -> None:
-        """At an epoch's edge; after the last one there is nothing left to spare."""
+        """At an epoch's edge, and before any worker has begun; after the last epoch there is nothing left to spare."""
         try:
-            if self.beat is not None and not self.beat.done:
+            if self.beat is None:
+                limits().check_time()
+            elif not self.beat.done:
                 limits().check()
         except RaysynthError as error:
             self.error = error

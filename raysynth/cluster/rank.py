@@ -67,7 +67,8 @@ class _Rank:
 
     def epochs(self) -> Iterator[tuple[int, Facts]]:
         """(epoch, its report), each once its checkpoint is on the store; after the last, the best weights are there too."""
-        last, began = self._resume(), time.monotonic()
+        last = self._resume()
+        began = time.monotonic() - last.get("seconds", 0.0)  # a budget of the training, however often it is taken up
         while not last.get("done", False):
             epoch = self.trainer.cursor.epoch
             last = self._epoch(epoch, began)

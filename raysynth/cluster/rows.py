@@ -11,6 +11,7 @@ import cloudpickle  # in flight only, as Ray itself does; nothing pickled is eve
 import pyarrow as pa
 
 from raysynth.cluster.capacity import Asked, check, rows_asked
+from raysynth.cluster.limits import limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session, within
 from raysynth.cluster.stalled import END_SECONDS, LOOK_SECONDS, StalledError, Watch, give_up, given_up, is_fault, watched_by
@@ -75,6 +76,8 @@ def map_items(
                     if error is not None:
                         raise error
                     yield index, result
+                    if left:
+                        limits().check_time()
                     watch.wait()
                 if left:
                     watch.failed("Ray Data ended without them")

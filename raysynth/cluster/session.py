@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import Any, TypeVar
 
-from raysynth.errors import RaysynthError
+from raysynth.errors import RaysynthError, StoppedError
 
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -154,9 +154,16 @@ def _disconnect() -> None:
 
     if "RAY_ADDRESS" in os.environ and within(ANSWER_SECONDS, ray.nodes) is None:
         atexit.unregister(worker.shutdown)
-        atexit.register(_leave, getattr(sys.exception(), "exit_code", 1))
+        atexit.register(_leave, _exit_code(sys.exception()))
         return
     ray.shutdown()
+
+
+def _exit_code(error: BaseException | None) -> int:
+    """The command's own, as the command line has it."""
+    if isinstance(error, KeyboardInterrupt):
+        return StoppedError.exit_code
+    return 0 if error is None else getattr(error, "exit_code", 1)
 
 
 def _leave(code: int) -> None:

@@ -66,7 +66,8 @@ class Watch:
 
     def look(self) -> None:
         """Each second in which nothing ended. StalledError where the work must be made again, StoppedError where waiting is in vain."""
-        limits().check()
+        if self.left:
+            limits().check_time()
         seen, now = self._look_at_cluster(), time.monotonic()
         if seen is None:
             self._check_silence(now - self._answered)

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Generator as Context
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial, reduce
@@ -19,12 +20,13 @@ from raysynth.cluster.map_reduce import map_reduce
 from raysynth.cluster.meter import METER
 from raysynth.cluster.rank import Job
 from raysynth.cluster.rows import map_ordered
+from raysynth.cluster.stalled import beat
 from raysynth.codecs.base import Codec, Stats
 from raysynth.commits import commit, commit_files, missing, write_task
 from raysynth.draws import row_words
 from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
-from raysynth.layout import Facts
+from raysynth.layout import Batch, Facts
 from raysynth.models import codec_of, generator_of, model_files
 from raysynth.parts import whole_options
 from raysynth.progress import Progress
@@ -161,7 +163,12 @@ def _fit(recipe: Recipe, generator: Fitted, urls: tuple[str, ...]) -> Facts:
 
 def _fitter(generator: Fitted, urls: tuple[str, ...]) -> Any:
     def fit_task(task: str) -> Stats:
-        return generator.fit(task, (batch_of(read_rows(url)) for url in urls))
+        def batches() -> Iterator[Batch]:
+            for number, url in enumerate(urls):
+                beat(f"{task}: {number}")  # a task reads all rows there are, which may take longer than anybody waits for one
+                yield batch_of(read_rows(url))
+
+        return generator.fit(task, batches())
 
     return fit_task
 

@@ -11,9 +11,12 @@ import pytest
 
 from raysynth.cluster.limits import limited
 from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cluster.parts import write_parts
 from raysynth.cluster.rows import map_items
+from raysynth.cluster.stalled import Watch
 from raysynth.errors import RecipeError, StoppedError
 from raysynth.recipe import Recipe
+from raysynth.runs import Plan, Run
 
 FOR_EVER = 10_000.0
 SLOW_SECONDS = 20.0  # more than a busy machine takes to start a worker, so that only what hangs is a stall
@@ -68,6 +71,30 @@ def test_what_never_ends_stops_by_name_and_holds_no_cpu(keep: bool) -> None:
 def test_a_command_stops_at_its_time_while_nothing_ends() -> None:
     with limited(recipe(max_seconds=3)), pytest.raises(StoppedError, match=r"cluster\.max_seconds: 3"):
         list(map_items(range(2), hanging, workers=2, keep=False))
+
+
+def test_a_command_stops_at_its_time_though_something_ends_each_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(watch: Watch) -> None:
+        """Where nothing ends for a second."""
+
+    monkeypatch.setattr(Watch, "look", look)
+    with limited(recipe(max_seconds=0.001)), pytest.raises(StoppedError, match=r"cluster\.max_seconds"):
+        list(map_items(range(8), lambda: lambda item: item, workers=2, keep=False))
+
+    def cut(item: int) -> list[pa.Table]:
+        time.sleep(2)
+        return [pa.table({"x": [item]})]
+
+    with limited(recipe(max_seconds=0.001)), pytest.raises(StoppedError, match=r"cluster\.max_seconds"):
+        map_reduce(range(12), cut, lambda bucket, tables: len(tables), buckets=1)
+
+
+def test_a_budget_stops_no_stage_that_has_made_its_last_part(tmp_path: Path) -> None:
+    folder, plan = Run(str(tmp_path)).folder("mixed", "0123456789ab"), Plan(1, {})
+    asked = Recipe.model_validate({"source": "examples://wine", "budget": {"cpu_hours": 1e-12}})
+    with limited(asked):
+        made = write_parts(folder, plan, lambda: lambda part: [("", pa.table({"x": [part]}))], stage="mix", workers=1, keep=False)
+    assert made["rows"] == 1 and folder.committed
 
 
 def test_a_shuffle_that_hangs_is_made_again(tmp_path: Path) -> None:

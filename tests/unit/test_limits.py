@@ -2,14 +2,22 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pyarrow as pa
 import pytest
 
+from raysynth.cluster import devices, pulse, rank, session
 from raysynth.cluster.capacity import Asked, Node, Seen, refusal, rows_asked
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.stalled import StalledError, Watch
 from raysynth.errors import RecipeError, StoppedError
+from raysynth.layout import Batch
 from raysynth.recipe import Cluster, Recipe
+from raysynth.stages import train
 
 CPU = {"CPU": 1.0}
 SPOT = {"ray.io/market-type": "spot"}
@@ -116,6 +124,23 @@ def test_a_refusal_names_the_key_the_value_and_what_is_there() -> None:
     )
 
 
+def says(told: object) -> Callable[..., Any]:
+    """Whatever it is asked."""
+    return lambda *_asked, **_named: told
+
+
+def test_workers_that_begin_together_need_room_together() -> None:
+    six = replace(asked(), together=6)
+    assert Seen((HEAD, WORKER, WORKER)).holds(six) and not Seen((HEAD, WORKER)).holds(six)
+    assert Seen((HEAD, WORKER)).never(six) and not Seen((HEAD, WORKER), grows=True).never(six)
+    assert "the nodes do not have 6 × 1 CPU, and there is no autoscaler" in str(refusal(six, Seen((HEAD, WORKER))))
+    labelled = replace(six, labels={"pool": "cpu"})
+    assert Seen((HEAD, WORKER)).never(labelled)
+    assert "{pool: cpu}: the nodes do not have these labels and room for 6 × 1 CPU, and" in str(
+        refusal(labelled, Seen((HEAD, WORKER)))
+    )
+
+
 def watch(seen: Seen | None, heard: Callable[[], bytes] = bytes) -> Watch:
     return Watch(asked({"pool": "cpu"}), 7, 2, look=lambda: seen, hear=lambda key: heard())
 
@@ -186,6 +211,78 @@ def test_a_command_stops_in_time_while_nothing_ends(told: Recipes) -> None:
     time.sleep(0.01)
     with pytest.raises(StoppedError, match=r"cluster\.max_seconds"):
         watch(Seen((WORKER,))).look()
+
+
+def test_a_budget_is_never_asked_within_a_task_nor_time_after_the_last_one(told: Recipes) -> None:
+    with limited(Recipe.model_validate({"source": "examples://wine", "budget": {"cpu_hours": 1e-12}})):
+        watch(Seen((WORKER,))).look()
+        with pytest.raises(StoppedError, match=r"budget\.cpu_hours"):
+            limits().check()
+    told(max_seconds=0.001)
+    time.sleep(0.01)
+    ended = watch(Seen((WORKER,)))
+    ended.ended(7)
+    ended.look()
+
+
+def test_a_training_that_no_worker_has_begun_stops_in_time_too(told: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[object] = []
+    monkeypatch.setattr(pulse, "_kv", lambda: SimpleNamespace(_internal_kv_get=says(None)))
+    monkeypatch.setattr(pulse, "_end", ended.append)
+    told(max_seconds=0.001)
+    watching = pulse.Watch()
+    watching.controller = "its controller"
+    with watching:
+        deadline = time.monotonic() + 30
+        while not ended and time.monotonic() < deadline:
+            time.sleep(0.05)
+    assert ended == ["its controller"] and "cluster.max_seconds: 0.001" in str(watching.error)
+
+
+def test_seconds_to_train_are_those_of_all_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed = object.__new__(rank._Rank)  # pyright: ignore[reportPrivateUsage]
+    began: list[float] = []
+
+    def epoch(number: int, since: float) -> dict[str, Any]:
+        began.append(since)
+        return {"done": True}
+
+    monkeypatch.setattr(resumed, "_resume", says({"seconds": 100.0, "done": False}), raising=False)
+    monkeypatch.setattr(resumed, "_epoch", epoch, raising=False)
+    resumed.trainer = cast(Any, SimpleNamespace(cursor=SimpleNamespace(epoch=3)))
+    resumed.pulse = cast(Any, SimpleNamespace(epoch_ended=says(None)))
+    next(resumed.epochs())
+    assert time.monotonic() - began[0] >= 100.0
+
+
+def test_whether_there_is_a_gpu_is_not_guessed_from_a_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devices, "is_embedded", says(False))
+    monkeypatch.setattr(devices, "session", nullcontext)
+    monkeypatch.setattr(devices, "look", says(None))
+    with pytest.raises(StoppedError, match="use_gpu: auto: Ray's head does not tell"):
+        devices.has_gpu()
+    monkeypatch.setattr(devices, "look", says(Seen((HEAD,))))
+    assert not devices.has_gpu()
+
+
+def test_a_fit_that_reads_all_rows_tells_of_each_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[str] = []
+    monkeypatch.setattr(train, "beat", words.append)
+    monkeypatch.setattr(train, "read_rows", says(pa.table({"x": [1]})))
+
+    def fit(task: str, batches: Iterator[Batch]) -> list[int]:
+        return [batch.rows for batch in batches]
+
+    fitted: Any = SimpleNamespace(fit=fit)
+    assert train._fitter(fitted, ("a", "b"))("tree-7") == [1, 1]  # pyright: ignore[reportPrivateUsage]
+    assert words == ["tree-7: 0", "tree-7: 1"]
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(None, 0), (KeyboardInterrupt(), 4), (StoppedError(""), 4), (RecipeError(""), 2), (ValueError(), 1)]
+)
+def test_a_driver_whose_head_is_gone_ends_with_its_own_code(error: BaseException | None, code: int) -> None:
+    assert session._exit_code(error) == code  # pyright: ignore[reportPrivateUsage]
 
 
 def test_a_silent_head_is_waited_for_and_then_named(told: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
