@@ -24,6 +24,7 @@ from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
 from raysynth.stages import augment, evaluate, generate, mix, prepare, probe, publish, train
+from raysynth.stages.first_rows import first_rows
 from raysynth.where import parse_where
 
 STAGES = ("prepare", "augment", "train", "generate", "mix", "evaluate", "publish")
@@ -130,7 +131,15 @@ def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
 def check_asked(recipe: Recipe, prepared: Folder) -> None:
     """What is known once the columns are, before hours of training: RecipeError on a rule or a condition that does not fit them,
     DataError where all are ids."""
-    schema = Schema.from_json(prepared.plan().facts["schema"])
+    check_columns(recipe, Schema.from_json(prepared.plan().facts["schema"]))
+    if recipe.mix is not None:
+        mix.check_rows(recipe.mix, prepared, synthetic_rows=recipe.generate.rows)
+    if recipe.evaluate is not None and recipe.evaluate.target is not None:
+        prepare.check_varies(prepared, recipe.evaluate.target, "evaluate.target")
+
+
+def check_columns(recipe: Recipe, schema: Schema) -> None:
+    """What the columns alone tell, to a plan too."""
     if all(column.kind == "id" for column in schema.learnt):
         raise DataError(
             f"source.url: '{recipe.source.url}': every column is taken for an id ({', '.join(schema.learnt.names)}), and ids are made "
@@ -141,7 +150,6 @@ def check_asked(recipe: Recipe, prepared: Folder) -> None:
     parse_where(recipe.generate.where, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)
-        mix.check_rows(recipe.mix, prepared, synthetic_rows=recipe.generate.rows)
     for number, op in enumerate(recipe.augment):
         try:
             find("ops", op.use)(schema, **op.options)
@@ -151,8 +159,6 @@ def check_asked(recipe: Recipe, prepared: Folder) -> None:
         raise RecipeError(
             f"evaluate.target: no column '{target}'.{nearest(target, schema.names)} Columns: {', '.join(schema.names)}"
         )
-    if recipe.evaluate is not None and recipe.evaluate.target is not None:
-        prepare.check_varies(prepared, recipe.evaluate.target, "evaluate.target")
 
 
 def _check_machine(recipe: Recipe) -> None:
@@ -177,6 +183,8 @@ def planned(recipe: Recipe) -> dict[str, Any]:
     made): nothing is written. Bytes are an estimate: the real rows' own, before any is synthetic."""
     files = prepare.check_source(recipe)
     columns, row_bytes, seen = _seen(recipe, files)
+    first = first_rows(recipe, files)
+    check_columns(recipe, first.schema)
     rows = recipe.generate.rows
     size = recipe.generate.rows_per_part or rows_per_part(columns)
     return {
@@ -189,7 +197,7 @@ def planned(recipe: Recipe) -> dict[str, Any]:
             "bytes_estimated": round(rows * row_bytes),
             "estimated_from": seen,
         },
-        "cost": cost(recipe, probe.estimates(recipe, files)),
+        "cost": cost(recipe, probe.estimates(recipe, first)),
     }
 
 

@@ -27,10 +27,9 @@ from raysynth.parts import available, find
 from raysynth.recipe import Evaluate, Recipe
 from raysynth.runs import Run, parquet_rows
 from raysynth.sampler import Sampler
-from raysynth.sources.base import InputFile
 from raysynth.stages.augment import augmented_rows, made_schema, ops_of
 from raysynth.stages.evaluate import told_by
-from raysynth.stages.first_rows import WARM_ROWS, FirstRows, first_rows, measured
+from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured
 from raysynth.stages.past_costs import past_costs
 from raysynth.stages.train import hashes, parts_of
 from raysynth.training import Trainer, batch_rows_of, initialise
@@ -53,9 +52,8 @@ STEPS, STEP_SECONDS, LEAST_EPOCHS = 24, 3.0, 7
 SAMPLED_ROWS, SCORED_ROWS = 4096, 600
 
 
-def estimates(recipe: Recipe, files: list[InputFile]) -> list[Estimate]:
+def estimates(recipe: Recipe, first: FirstRows) -> list[Estimate]:
     """One for each stage that the recipe asks for, in their order."""
-    first = first_rows(recipe, files)
     if not first.splits["train"].num_rows:
         return []
     learnt = _learnt(recipe, first)

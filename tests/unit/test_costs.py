@@ -16,7 +16,7 @@ import pytest
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.costs import Estimate, Interval, cost
-from raysynth.errors import StoppedError
+from raysynth.errors import DataError, RecipeError, StoppedError
 from raysynth.recipe import Recipe, parse_recipe
 from raysynth.runs import Run
 from raysynth.stages import first_rows as first
@@ -203,3 +203,20 @@ def test_no_more_workers_share_the_making_of_rows_than_there_are_parts(tmp_path:
     (tmp_path / "a.csv").write_text("n,word\n" + "".join(f"{n},{n % 3}\n" for n in range(50)))
     asked = {"source": str(tmp_path / "a.csv"), "run": str(tmp_path / "run"), "generate": {"rows": 1000, "workers": 16}}
     assert planned(parse_recipe({**asked, "evaluate": None}))["cost"]["stages"]["generate"]["workers"] == 1
+
+
+@pytest.mark.parametrize(
+    ("keys", "wrong"),
+    [
+        ({"schema": {"columns": {"n": {"kind": "id"}, "word": {"kind": "id"}}}}, "every column is taken for an id"),
+        ({"generate": {"where": {"nope": 1}}}, "nope"),
+        ({"mix": {"partition_by": ["nope"]}}, "mix.*nope"),
+        ({"evaluate": {"target": "nope"}}, "evaluate.target: no column 'nope'"),
+    ],
+)
+def test_a_plan_refuses_what_a_run_would_refuse_of_these_columns(keys: dict[str, Any], wrong: str, tmp_path: Path) -> None:
+    from raysynth.pipeline import planned
+
+    (tmp_path / "a.csv").write_text("n,word\n" + "".join(f"{n},{n % 3}\n" for n in range(50)))
+    with pytest.raises((RecipeError, DataError), match=wrong):
+        planned(parse_recipe({"source": str(tmp_path / "a.csv"), "run": str(tmp_path / "run"), **keys}))
