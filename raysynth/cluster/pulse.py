@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from raysynth.cluster import capacity
 from raysynth.cluster.limits import limits
@@ -161,6 +161,22 @@ def _end(controller: Any) -> None:
 
     ray.wait([controller.abort.remote()], timeout=ABORT_SECONDS)
     ray.kill(controller)
+    for group in _reserved_by(controller):
+        ray.util.remove_placement_group(group)
+
+
+def _reserved_by(controller: Any) -> list[Any]:
+    """Its placement groups. Ray keeps those of a dead actor as long as the driver lives, and the cleaner that Ray Train has for them asks
+    the dashboard, which an embedded Ray does not have (ray 2.60): nothing could be placed again."""
+    from ray import PlacementGroupID
+    from ray._private import state
+    from ray.core.generated import gcs_pb2
+    from ray.util.placement_group import PlacementGroup
+
+    accessor, messages = cast("Any", state.state)._connect_and_get_accessor(), cast("Any", gcs_pb2)
+    tables = [messages.PlacementGroupTableData.FromString(data) for data in accessor.get_placement_group_table()]
+    mine = [table for table in tables if table.creator_actor_id == controller._actor_id.binary()]
+    return [PlacementGroup(PlacementGroupID(table.placement_group_id)) for table in mine]
 
 
 def _kv() -> Any:
