@@ -176,7 +176,6 @@ def main() -> None:
     submit("a bad rule", folder, "--set", NO_SUCH_WINE)
     by_client("a bad rule by the client", client, checkout, NO_SUCH_WINE)
     submit("a gate fails", folder, "--set", NO_SUCH_SCORE)
-    by_client("a gate fails by the client", client, checkout, NO_SUCH_SCORE)
     submit("a relative run", folder, "--set", "run=runs/wine")
     by_client("a relative run by the client", client, checkout, "run=runs/wine")
     submit("a wrong token", folder, RAY_AUTH_TOKEN="wrong")

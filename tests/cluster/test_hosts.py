@@ -15,21 +15,29 @@ UNTRAINED_LOSS = 57.35  # of 18 validation rows; 24 epochs take it to about 56.2
 LOSS_TOLERANCE = 0.3  # two workers see other noise, 0.04 away when this was written
 
 
-@pytest.fixture(scope="module")
-def steps(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+Steps = dict[str, dict[str, Any]]
+
+
+def made(folder: Path, which: str) -> Steps:
     require_namespaces()
-    folder = tmp_path_factory.mktemp("hosts")
     with tempfile.TemporaryDirectory(prefix="rs", dir="/tmp") as short:
         script = Path(__file__).parent / "host_steps.py"
-        printed = isolated(script, str(folder), short, home=folder / "home", short=Path(short), timeout_seconds=3600)
+        printed = isolated(script, str(folder), short, which, home=folder / "home", short=Path(short), timeout_seconds=3600)
     found = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     return {step["step"]: step for step in found}
 
 
-@pytest.mark.parametrize("hosts", [1, 2, 3])
-def test_any_number_of_hosts_makes_what_one_machine_makes_and_each_host_has_its_share(
-    steps: dict[str, dict[str, Any]], hosts: int
-) -> None:
+@pytest.fixture(scope="module")
+def some(tmp_path_factory: pytest.TempPathFactory) -> Steps:
+    return made(tmp_path_factory.mktemp("some"), "some")
+
+
+@pytest.fixture(scope="module")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Steps:
+    return made(tmp_path_factory.mktemp("hosts"), "all")
+
+
+def check_hosts(steps: Steps, hosts: int) -> None:
     step = steps[f"hosts-{hosts}"]
     assert set(steps["golden"]["names"]) == {"prepared", "model", "synthetic", "mixed"}
     assert step["names"] == steps["golden"]["names"]
@@ -38,13 +46,33 @@ def test_any_number_of_hosts_makes_what_one_machine_makes_and_each_host_has_its_
     assert makers == {f"10.77.0.{number}" for number in range(1, hosts + 1)}
 
 
-def test_an_undisturbed_run_makes_each_part_once(steps: dict[str, dict[str, Any]]) -> None:
+def test_three_hosts_make_what_one_machine_makes_and_each_has_its_share(some: Steps) -> None:
+    check_hosts(some, 3)
+
+
+def test_a_run_of_three_hosts_is_ended_by_one(some: Steps) -> None:
+    step = some["moved"]
+    assert not step["committed"], "it was killed too late to prove anything"
+    assert step["names"] == some["golden"]["names"]
+    assert step["kept"], "what a marker proves is not made again"
+    assert step["problems"] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hosts", [1, 2, 3])
+def test_any_number_of_hosts_makes_the_same(steps: Steps, hosts: int) -> None:
+    check_hosts(steps, hosts)
+
+
+@pytest.mark.slow
+def test_an_undisturbed_run_makes_each_part_once(steps: Steps) -> None:
     for step in ("golden", "hosts-1", "hosts-2", "hosts-3"):
         made = {folder: sum(makers.values()) for folder, makers in steps[step]["makers"].items()}
         assert made == {folder: len(steps[step]["names"][folder]) for folder in made}
 
 
-def test_two_training_workers_resume_bit_exactly_and_learn_as_well_as_one(steps: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.slow
+def test_two_training_workers_resume_bit_exactly_and_learn_as_well_as_one(steps: Steps) -> None:
     one, pair, resumed = steps["pair"]["names"]
     assert not steps["pair"]["committed"], "it was killed too late to prove anything"
     assert pair == resumed != one
@@ -53,21 +81,15 @@ def test_two_training_workers_resume_bit_exactly_and_learn_as_well_as_one(steps:
     assert max(losses) < UNTRAINED_LOSS - 2 * LOSS_TOLERANCE, "both have learnt"
 
 
-def test_a_run_of_three_hosts_is_ended_by_one(steps: dict[str, dict[str, Any]]) -> None:
-    step = steps["moved"]
-    assert not step["committed"], "it was killed too late to prove anything"
-    assert step["names"] == steps["golden"]["names"]
-    assert step["kept"], "what a marker proves is not made again"
-    assert step["problems"] == []
-
-
-def test_a_host_whose_environment_asks_for_other_instructions_makes_the_plans_rows(steps: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.slow
+def test_a_host_whose_environment_asks_for_other_instructions_makes_the_plans_rows(steps: Steps) -> None:
     step = steps["joins"]
     assert step["names"]["synthetic"] == steps["golden"]["names"]["synthetic"][:12]
     assert step["makers"] == {"10.77.0.1": 36, "10.77.0.4": 12}, "all of it, the head has no CPU"
 
 
-def test_a_host_that_cannot_make_the_plans_rows_refuses_by_name(steps: dict[str, dict[str, Any]]) -> None:
+@pytest.mark.slow
+def test_a_host_that_cannot_make_the_plans_rows_refuses_by_name(steps: Steps) -> None:
     step = steps["refuses"]
     assert step["code"] == 1
     assert "host-5" in step["told"] and "capability DEFAULT" in step["told"]

@@ -68,7 +68,7 @@ def test_a_job_from_a_checkout_runs_its_code_and_takes_no_secret_along(steps: St
 def test_the_jobs_exit_code_and_message_come_through(steps: Steps) -> None:
     assert steps["a bad rule"]["code"] == steps["a bad rule by the client"]["code"] == 2
     assert any("alcohol < 0" in line for line in steps["a bad rule"]["told"])
-    assert steps["a gate fails"]["code"] == steps["a gate fails by the client"]["code"] == 3
+    assert steps["a gate fails"]["code"] == 3
     assert any("c2st_auc" in line for line in steps["a gate fails"]["told"])
 
 

@@ -68,6 +68,7 @@ def test_a_driver_killed_in_training_goes_on_from_its_checkpoint(recipe: Path, g
     )
 
 
+@pytest.mark.slow
 def test_two_drivers_on_one_run_end_well_with_one_outcome(recipe: Path, golden: list[str]) -> None:
     url = recipe.parent / "two"
     both = [Driver(recipe, url), Driver(recipe, url)]

@@ -126,6 +126,7 @@ def test_a_driver_killed_while_generating_resumes_to_the_same_bytes(golden: tupl
     assert names(resumed.synthetic) == names(whole.synthetic)
 
 
+@pytest.mark.slow
 def test_training_workers_that_hold_every_cpu_end_all_the_same_with_the_same_bits(cluster: None, tmp_path: Path) -> None:
     models = [made_in(tmp_path / name, "train.workers=4", "generate.rows=100") for name in ("one", "two")]
     assert models[0].manifest()["sha256"].to_pylist() == models[1].manifest()["sha256"].to_pylist()
