@@ -117,15 +117,19 @@ def _told(made: Made) -> list[dict[str, Any]]:
 
 def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
     """Refuses, before Ray starts and before the run's folder is touched, what cannot come to an end: no input, no such device, no store."""
-    if recipe.evaluate is not None and recipe.prepare.holdout == 0 and STAGES.index(last) >= STAGES.index("evaluate"):
-        raise RecipeError(
-            "prepare.holdout: 0, and scores stand beside those of hold-out rows. Set some apart (0.2, say), or say evaluate: null"
-        )
+    _check_holdout(recipe, last)
     check_run_of_job(recipe)
     prepare.check_source(recipe)
     _check_machine(recipe)
     for warning in run.store.check(run.url, write=True):
         say(stage="store", warning=warning)
+
+
+def _check_holdout(recipe: Recipe, last: str) -> None:
+    if recipe.evaluate is not None and recipe.prepare.holdout == 0 and STAGES.index(last) >= STAGES.index("evaluate"):
+        raise RecipeError(
+            "prepare.holdout: 0, and scores stand beside those of hold-out rows. Set some apart (0.2, say), or say evaluate: null"
+        )
 
 
 def check_asked(recipe: Recipe, prepared: Folder) -> None:
@@ -181,6 +185,7 @@ def _check_machine(recipe: Recipe) -> None:
 def planned(recipe: Recipe) -> dict[str, Any]:
     """What would be made and what it would cost from nothing, from a listing of the input and its first rows (or from what the run has
     made): nothing is written. Bytes are an estimate: the real rows' own, before any is synthetic."""
+    _check_holdout(recipe, STAGES[-1])
     files = prepare.check_source(recipe)
     columns, row_bytes, seen = _seen(recipe, files)
     first = first_rows(recipe, files)

@@ -13,8 +13,8 @@ from functools import partial
 from itertools import islice
 from typing import Any, cast
 
-from raysynth.cluster.checkpoints import CHECKPOINTS, unpack_facts
-from raysynth.errors import RaysynthError
+from raysynth.cluster.checkpoints import CHECKPOINTS, epoch_of, unpack_facts
+from raysynth.errors import CorruptRunError, RaysynthError
 from raysynth.markers import Marker, proven
 from raysynth.runs import READERS, Folder, Plan, Run
 from raysynth.stores.base import Stat, join
@@ -62,12 +62,19 @@ class Watch:
         """{folders: {path: its outcome, or {unfinished: …}}, published, last_sign_of_life_seconds}."""
         if time.monotonic() >= self._list_again:
             self._find()
-        for path, (folder, _) in list(self._open.items()):
-            if (outcome := folder.outcome()) is not None:
-                self._ended[path] = outcome
-                del self._open[path]
-                self._list_again = 0.0  # the next stage begins
-        open_ = {path: _progress(folder, known) for path, (folder, known) in self._open.items()}
+        open_: dict[str, dict[str, Any]] = {}
+        for path, (folder, known) in list(self._open.items()):
+            try:
+                outcome = folder.outcome()
+                if outcome is None:
+                    open_[path] = _progress(folder, known)
+                    continue
+            except CorruptRunError as error:  # the other stages are told all the same
+                open_[path] = {"stage": _stage(folder), "broken": str(error), "last_sign_of_life_seconds": None}
+                continue
+            self._ended[path] = outcome
+            del self._open[path]
+            self._list_again = 0.0  # the next stage begins
         silent = [told["last_sign_of_life_seconds"] for told in open_.values() if told["last_sign_of_life_seconds"] is not None]
         return {
             "folders": {**self._ended, **{path: {"unfinished": told} for path, told in open_.items()}},
@@ -93,13 +100,17 @@ def unchanging(state: Any) -> Any:
 
 
 def _progress(folder: Folder, known: _Known) -> dict[str, Any]:
-    stage = {"stage": STAGES.get(folder.name, folder.name)}
+    stage = {"stage": _stage(folder)}
     if known.plan is None:
         try:
             known.plan, known.began = folder.plan(), _written(folder)
         except FileNotFoundError:  # training has no plan
             return stage | _training(folder, known)
     return stage | _parts(folder, known, known.plan)
+
+
+def _stage(folder: Folder) -> str:
+    return STAGES.get(folder.name, folder.name)
 
 
 def _parts(folder: Folder, known: _Known, plan: Plan) -> dict[str, Any]:
@@ -146,7 +157,7 @@ def _marker(folder: Folder, name: str) -> tuple[int, int] | None:
 def _training(folder: Folder, known: _Known) -> dict[str, Any]:
     url = join(folder.url, CHECKPOINTS)
     stats = {stat.url.rsplit("/", 1)[1]: stat for stat in folder.store.list(url)}
-    found = {name: stat for name, stat in stats.items() if name.startswith("epoch-")}
+    found = {name: stat for name, stat in stats.items() if epoch_of(name) is not None}
     if not found:
         return {"last_sign_of_life_seconds": None}
     latest = max(found)
@@ -155,7 +166,7 @@ def _training(folder: Folder, known: _Known) -> dict[str, Any]:
             FileNotFoundError, ValueError, KeyError, RaysynthError
         ):  # it went while it was looked at: a newer one is there
             known.report, known.epoch = unpack_facts(folder, latest)["report"], latest
-    epochs, of = int(latest.split("-")[1]) + 1, known.report.get("max_epochs")
+    epochs, of = cast("int", epoch_of(latest)) + 1, known.report.get("max_epochs")
     speed = _speed([(stat, 1) for stat in found.values()], None)
     losses = {name: known.report.get(name) for name in ("train_loss", "validation_loss")}
     ahead = _ahead((of or epochs) - epochs, speed, found.values(), None)

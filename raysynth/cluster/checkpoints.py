@@ -1,6 +1,7 @@
 """A training's checkpoints on the store, where Ray keeps none: each put once, whole, under a name that bears its epoch and its hash."""
 
 import json
+import re
 from typing import cast
 
 import numpy as np
@@ -16,7 +17,13 @@ KEPT_EPOCHS = 2
 
 def checkpoints(model: Folder) -> list[tuple[int, str]]:
     """(epoch, name) of the checkpoints on the store, in the order of their epochs."""
-    return sorted((int(name.split("-")[1]), name) for name in model.names(CHECKPOINTS) if name.startswith("epoch-"))
+    return sorted((epoch, name) for name in model.names(CHECKPOINTS) if (epoch := epoch_of(name)) is not None)
+
+
+def epoch_of(name: str) -> int | None:
+    """Which epoch's checkpoint a file of this name is; None where it is none."""
+    found = re.fullmatch(r"epoch-(\d{6,})-[0-9a-f]+\.safetensors", name)
+    return None if found is None else int(found[1])
 
 
 def final(model: Folder) -> tuple[Arrays, Facts] | None:

@@ -92,7 +92,7 @@ def _cells(open_: dict[str, Any] | None, outcome: dict[str, Any]) -> tuple[str, 
         )
         eta = _seconds(open_["eta_seconds"])
         return (done, "", "", f"at most {eta}" if eta else "", losses)
-    return ("begun", "", "", "", "")
+    return ("broken" if "broken" in open_ else "begun", "", "", "", open_.get("broken", ""))
 
 
 def _silence(state: dict[str, Any]) -> str:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from rich.console import Console
 
-from raysynth.cluster.checkpoints import CHECKPOINTS, put_epoch, put_final
+from raysynth.cluster.checkpoints import CHECKPOINTS, checkpoints, put_epoch, put_final
 from raysynth.commands.arguments import show
 from raysynth.commands.watching import _table
 from raysynth.commits import commit, missing, write_task
@@ -207,3 +207,24 @@ def test_what_lies_beside_the_stages_is_no_stage(run: Run) -> None:
     folder = begun(run, "prepared", Plan(1, {}))
     run.store.put(join(run.url, "notes", "2024", "x.txt"), b"")
     assert set(Watch(run).look()["folders"]) == {folder.path}
+
+
+def test_one_broken_folder_hides_no_other(run: Run) -> None:
+    plan = Plan(2, {})
+    write(begun(run, "prepared", plan), plan, 0)
+    broken = begun(run, "synthetic", plan)
+    broken.store.put(broken.system_url("outcome.json"), b'{"commit')
+    state = Watch(run).look()
+    assert unfinished(state, "prepared")["parts"] == 1
+    assert "outcome.json" in unfinished(state, "synthetic")["broken"]
+    console = Console(file=io.StringIO(), width=200)
+    console.print(_table(state))
+    assert "broken" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_a_file_that_is_no_checkpoint_is_no_epoch(run: Run) -> None:
+    model = run.folder("model", "0123456789ab")
+    put_epoch(model, 3, {"_": np.zeros(1)}, {"report": {"train_loss": 1.0, "validation_loss": 2.0}})
+    model.store.put(join(model.url, CHECKPOINTS, "epoch-old.safetensors"), b"x")
+    assert [epoch for epoch, _ in checkpoints(model)] == [3]
+    assert unfinished(Watch(run).look(), "model")["epoch"] == 4
