@@ -82,6 +82,10 @@ def _attempt(job: Job, labels: dict[str, str]) -> Watch | None:
     try:
         with TemporaryDirectory(prefix="raysynth-train-") as scratch, watch:
             _run(job, labels, watch, Path(scratch))
+    except KeyboardInterrupt:
+        if watch.error is not None:  # the watch's own, not the user's
+            raise watch.error from None
+        raise
     except Exception as error:
         if watch.error is not None:
             raise watch.error from None

@@ -3,12 +3,12 @@
 The word goes through the key-value store of Ray's head: it costs no process and no CPU slot, and a rank that hangs tells nothing.
 """
 
+import _thread
 import json
 import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -16,7 +16,9 @@ from typing import Any, Self, TypeVar, cast
 from raysynth.cluster import capacity
 from raysynth.cluster.limits import limits
 from raysynth.cluster.meter import METER
-from raysynth.errors import RaysynthError
+from raysynth.cluster.session import ANSWER_SECONDS, within
+from raysynth.cluster.stalled import SILENT_SECONDS
+from raysynth.errors import RaysynthError, StoppedError
 
 SPACE = b"raysynth-train"
 BEAT_SECONDS = 1.0
@@ -78,7 +80,7 @@ class Watch:
         self.beat: Beat | None = None
         self.error: RaysynthError | None = None
         self.stalled: str | None = None
-        self._moved = time.monotonic()
+        self._moved = self._answered = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="raysynth-train")
 
@@ -90,8 +92,7 @@ class Watch:
         self._over.set()
         self._thread.join(2 * ABORT_SECONDS)
         self._hear()
-        with suppress(Exception):  # a head that is gone has forgotten it
-            _kv()._internal_kv_del(self.key, namespace=SPACE)
+        within(ANSWER_SECONDS, lambda: _kv()._internal_kv_del(self.key, namespace=SPACE))
 
     @property
     def patience_seconds(self) -> float:
@@ -102,6 +103,9 @@ class Watch:
         while not self._over.wait(LOOK_SECONDS):
             if self._hear() or self.beat is None:
                 self._check_limits()
+            if self._is_silent():
+                _thread.interrupt_main()  # it waits for the controller's end, of which it would never hear
+                return
             if time.monotonic() - self._moved >= self.patience_seconds:
                 self.stalled = self._told()
             if (self.error or self.stalled) and self.controller is not None:
@@ -118,12 +122,24 @@ class Watch:
         except RaysynthError as error:
             self.error = error
 
+    def _is_silent(self) -> bool:
+        """Whether the head has not answered for so long that `error` says so."""
+        seconds = time.monotonic() - self._answered
+        if seconds < SILENT_SECONDS:
+            return False
+        stood = f"at epoch {self.beat.epoch}" if self.beat is not None else "no worker has begun"
+        self.error = StoppedError(
+            f"Ray's head has not answered for {seconds:.0f} s (train: {stood}). "
+            "Start it, and run the same command again to go on from the last epoch"
+        )
+        return True
+
     def _hear(self) -> bool:
         """Whether an epoch has ended since."""
-        try:
-            data = _kv()._internal_kv_get(self.key, namespace=SPACE)
-        except Exception:  # Ray raises whatever its transport does; a head that does not answer is as silent as a rank that hangs
-            data = None
+        answer = within(ANSWER_SECONDS, lambda: [_kv()._internal_kv_get(self.key, namespace=SPACE)])
+        if answer is not None:
+            self._answered = time.monotonic()
+        data = answer[0] if answer else None
         heard = None if data is None else Beat(**json.loads(data))
         if heard is None or heard == self.beat:
             return False
