@@ -18,22 +18,14 @@ import pyarrow.parquet as pq
 from s3_servers import Faulty, environment, faulty, rclone
 
 from raysynth.audit import verify
+from raysynth.cluster.session import ALIVE
 from raysynth.runs import Run
 from raysynth.sources.examples import Examples
 
 NETWORK = "10.77.0"
 S3_ADDRESS = f"{NETWORK}.254"
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]  # its own first line may name a path with a space
-ALIVE = {
-    "RAY_health_check_initial_delay_ms": "1000",
-    "RAY_health_check_period_ms": "1000",
-    "RAY_health_check_timeout_ms": "3000",
-    "RAY_health_check_failure_threshold": "3",
-    "RAY_grpc_client_keepalive_time_ms": "5000",
-    "RAY_grpc_client_keepalive_timeout_ms": "5000",
-    "RAY_worker_niceness": "0",
-}
-"""With Ray's own settings a host that is cut off counts as alive for a minute, and a job may wait for it for ever."""
+NODE = {**ALIVE, "RAY_worker_niceness": "0"}
 
 RECIPE = """
 name: wine
@@ -113,7 +105,7 @@ class Cluster:
 
     def __init__(self, folder: Path, short: Path, proxy: Faulty) -> None:
         self.folder, self.proxy, self.ray_folder = folder, proxy, short / "ray"
-        self.variables = {**environment(proxy.url), **ALIVE, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        self.variables = {**environment(proxy.url), **NODE, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
         self.hosts: dict[int, Host] = {}
 
     def add(self, number: int, *, cpus: int = 1, **variables: str) -> Host:
