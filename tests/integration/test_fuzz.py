@@ -239,7 +239,9 @@ def test_schemathesis_finds_nothing(shop: Shop) -> None:
     failures: list[str] = []
     operations: set[str] = set()
     for event in from_schema(described).execute():
-        assert not isinstance(event, events.NonFatalError | events.FatalError), event
+        if isinstance(event, events.NonFatalError | events.FatalError):
+            error = event.value if isinstance(event, events.NonFatalError) else event.exception
+            raise AssertionError(f"schemathesis itself ended with {error!r}") from error
         if isinstance(event, events.ScenarioFinished):
             operations |= {node.value.operation.label for node in event.recorder.cases.values()}
             failures += [
