@@ -5,7 +5,7 @@
 Both go the whole way of a stage, raysynth.cluster.parts.write_parts, in a process of its own. Only the store is another one: what its
 makers put as parts it drops (benchmarks/stores/dropping.py).
 Sleeping: parts of 0.1 s, 0.1 CPU a worker. No worker begins before all are there, so what their start takes is not in the time; what the
-driver, the commit and the end of the workers take, is. Ideal is the sum of the sleep by the number of workers.
+driver, the commit and the end of the pool take, is. Ideal is the sum of the sleep by the number of workers.
 Parts of no cost: one row each, on two workers. CPU-seconds are the driver's own, those that tasks tell, and the rest of all processes of
 the run (Ray's, and the workers' share around the tasks) less those of a run of nothing; memory is the driver's peak (VmHWM), which
 counts the object store's pages that it has touched.
@@ -82,8 +82,9 @@ def parts_that_sleep(ready: Path, workers: int) -> Callable[[], FilesOf]:
 def sleep(scratch: Path, parts: int, workers: int) -> dict[str, float]:
     ready = scratch / "ready"
     ready.mkdir()
-    written(scratch, parts, parts_that_sleep(ready, workers), workers, SLEEPER_CPUS)
-    return {"seconds": time.time() - max(file.stat().st_mtime for file in ready.iterdir())}
+    with one_session(), session():  # as on a cluster: the end of an embedded Ray is no part of a stage
+        written(scratch, parts, parts_that_sleep(ready, workers), workers, SLEEPER_CPUS)
+        return {"seconds": time.time() - max(file.stat().st_mtime for file in ready.iterdir())}
 
 
 def plan(scratch: Path, parts: int, workers: int) -> dict[str, float]:
