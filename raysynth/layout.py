@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,22 @@ class Fields(Layout):
     @property
     def sizes(self) -> list[int]:
         return [field.size for field in self.fields]
+
+
+@dataclass(frozen=True)
+class Tokens(Layout):
+    """Texts beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `tokens`: (rows, length) int32, the
+    texts of a row one behind the other, `texts` of them, each ended by END and the last one followed by PAD. A row of which an END is
+    missing was too long. Where the row has no text, NULL stands for it."""
+
+    fields: tuple[Field, ...]
+    vocabulary: int
+    length: int
+    texts: int
+
+    PAD: ClassVar[int] = 0
+    END: ClassVar[int] = 1
+    NULL: ClassVar[int] = 2
 
 
 @dataclass(frozen=True)

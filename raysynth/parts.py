@@ -134,7 +134,8 @@ def _folders(shelf: str) -> list[Path]:
 
 
 def _class_names(shelf: str, name: str) -> list[str]:
-    """Public classes, in the file of that name, with a base that the file imports from the shelf's base.py."""
+    """Public classes, in the file of that name, with a base that the file imports from the shelf's base.py, or from a private file
+    beside it, which has what several parts share."""
     if not fullmatch(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*", name):
         return []
     path = next(
@@ -143,7 +144,7 @@ def _class_names(shelf: str, name: str) -> list[str]:
     if path is None or path.stem == "base":
         return []
     body = ast.parse(path.read_text(encoding="utf-8"), str(path)).body
-    imports = [item for item in body if isinstance(item, ast.ImportFrom) and item.module == f"raysynth.{shelf}.base"]
+    imports = [item for item in body if isinstance(item, ast.ImportFrom) and _has_bases(item.module or "", shelf)]
     bases = {alias.asname or alias.name for item in imports for alias in item.names}
     classes = [item for item in body if isinstance(item, ast.ClassDef) and not item.name.startswith("_")]
     return [item.name for item in classes if any(isinstance(base, ast.Name) and base.id in bases for base in item.bases)]
@@ -151,7 +152,11 @@ def _class_names(shelf: str, name: str) -> list[str]:
 
 def _is_part(cls: type[Any], shelf: str, module_name: str) -> bool:
     own = cls.__module__ == module_name and not cls.__name__.startswith("_")
-    return own and any(base.__module__ == f"raysynth.{shelf}.base" for base in cls.__bases__)
+    return own and any(_has_bases(base.__module__, shelf) for base in cls.__bases__)
+
+
+def _has_bases(module_name: str, shelf: str) -> bool:
+    return fullmatch(rf"raysynth\.{shelf}\.(base|(\w+\.)*_\w+)", module_name) is not None
 
 
 def _install(package: str) -> str:

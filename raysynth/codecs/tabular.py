@@ -10,14 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.codecs._coding import Coding
-from raysynth.codecs._column_stats import ColumnStats, TableStats, lowest, observe_column, whole
+from raysynth.codecs._column_stats import ColumnStats, TableStats, id_words, lowest, observe_column, whole
 from raysynth.codecs._identifiers import Identifier, identifier_of
 from raysynth.codecs._numbers import Mask, is_number
 from raysynth.codecs.base import Codec, Stats
-from raysynth.draws import Draws, row_words
+from raysynth.draws import Draws
 from raysynth.errors import DataError, RecipeError
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven
-from raysynth.schema import FILE, ROW, Column, Schema
+from raysynth.schema import Column, Schema
 from raysynth.where import Condition, Range, Values, Where
 
 CONTINUOUS = {"integer", "number", "date", "time", "datetime", "duration"}
@@ -48,13 +48,8 @@ class Tabular(Codec):
 
     def observe(self, rows: pa.Table) -> TableStats:
         columns = [self._column(rows, column) for column in self.schema]
-        files = whole(rows.column(FILE).cast(pa.string())).dictionary_encode()
-        index = np.asarray(files.indices, dtype=np.int64)
-        words = row_words(
-            [str(file) for file in files.dictionary.to_pylist()], index, np.asarray(rows.column(ROW), dtype=np.int64), self.seed
-        )
         sample = pa.table(columns, names=self.schema.names)
-        return TableStats(tuple(observe_column(column) for column in columns), *lowest(words, sample))
+        return TableStats(tuple(observe_column(column) for column in columns), *lowest(id_words(rows, self.seed), sample))
 
     def settle(self, stats: Stats) -> Fields:
         stats = cast(TableStats, stats)

@@ -23,6 +23,7 @@ from raysynth.where import parse_where
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tabular": [{}, {"max_values": 20, "bins": 8, "digits": 4, "max_codes": 8}],
+    "text": [{}, {"tokens": 600}],
 }
 """Codec → the options to try it with. A new codec adds its row."""
 
@@ -34,6 +35,7 @@ SEED = 5
 SCHEMA = Schema(
     (
         Column("carrier", "category", pa.string()),
+        Column("note", "text", pa.string()),
         Column("late", "boolean", pa.bool_()),
         Column("seats", "integer", pa.int16()),
         Column("distance", "number", pa.float64()),
@@ -41,7 +43,7 @@ SCHEMA = Schema(
         Column("seen", "datetime", pa.timestamp("us", tz="UTC")),
     )
 )
-DISCRETE = ("carrier", "late")
+DISCRETE = ("carrier", "note", "late")
 
 
 def table(rows: int = ROWS) -> pa.Table:
@@ -51,6 +53,7 @@ def table(rows: int = ROWS) -> pa.Table:
     return pa.table(
         {
             "carrier": carriers,
+            "note": pa.array([f"gate {code} 很晚" for code in noise.integers(0, 40, rows)], mask=noise.random(rows) < 0.1),
             "late": pa.array(noise.random(rows) < 0.3),
             "seats": pa.array(noise.integers(1, 300, rows).astype(np.int16), mask=noise.random(rows) < 0.1),
             "distance": np.round(noise.lognormal(6, 1, rows), 1),
