@@ -177,6 +177,10 @@ class Autoregressive(Trained):
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
         super().load(arrays, facts)
+        self.forget()
+
+    def forget(self) -> None:
+        """What was seen of older weights."""
         self._bound_of.clear()
 
     def _log_likelihood(self, codes_BF: NDArray[np.int32]) -> NDArray[np.float64]:

@@ -26,9 +26,9 @@ from raysynth.commits import commit, commit_files, missing, write_task
 from raysynth.draws import row_words
 from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
-from raysynth.layout import Batch, Facts
+from raysynth.layout import Batch, Facts, Tokens
 from raysynth.models import codec_of, generator_of, model_files
-from raysynth.parts import whole_options
+from raysynth.parts import find, whole_options
 from raysynth.progress import Progress
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
@@ -97,11 +97,16 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
 
 def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
-    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else ("tabular", {})
+    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else (_codec_for(recipe.generator.use), {})
     return {
         "codec": whole_options("codecs", *codec),
         "generator": whole_options("generators", recipe.generator.use, recipe.generator.options),
     }
+
+
+def _codec_for(generator: str) -> str:
+    """Where the recipe names no codec: the one whose layout the generator takes."""
+    return "text" if Tokens in find("generators", generator).accepts else "tabular"
 
 
 def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -> None:

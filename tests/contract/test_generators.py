@@ -11,12 +11,14 @@ from safetensors.numpy import load, save
 
 from raysynth.draws import Draws
 from raysynth.generators.base import Fitted, Generator, Trained
-from raysynth.layout import Batch, Field, Fields, FieldsGiven, Given, Layout
+from raysynth.layout import Batch, Field, Fields, FieldsGiven, Given, Layout, Tokens
 from raysynth.parts import available, find
 from raysynth.training import Trainer, initialise
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"hidden": 16, "embedding": 4, "dropout": 0.0, "orders": 1}],
+    "language_model": [{"width": 16, "layers": 2, "heads": 2, "top_p": 0.9}],
+    "text_vae": [{"width": 24, "latent": 4, "warmup_steps": 9, "temperature": 0.9}],
 }
 """Generator → the options to try it with. A new generator adds its row, and a new layout adds its sample below."""
 
@@ -38,7 +40,22 @@ def _fields() -> tuple[Layout, Batch, Given]:
     return layout, Batch({"codes": codes}), FieldsGiven({0: np.array([True, True, False]), 2: np.arange(60) < 50})
 
 
-SAMPLES = {Fields: _fields}
+def _tokens() -> tuple[Layout, Batch, Given]:
+    """Two texts of one to five tokens, whose tokens a field tells; some have none, and some are too long."""
+    noise = np.random.default_rng(2)
+    kind = noise.choice(3, 128, p=[0.5, 0.3, 0.2])
+    tokens = np.zeros((128, 12), np.int32)
+    for row in range(128):
+        texts = [noise.integers(3 + 10 * kind[row], 13 + 10 * kind[row], noise.integers(1, 6)).tolist() for _ in range(2)]
+        texts[1] = [Tokens.NULL] if row % 9 == 0 else texts[1] * 3 if row % 50 == 0 else texts[1]
+        found = [token for text in texts for token in [*text, Tokens.END]][:12]
+        tokens[row, : len(found)] = found
+    layout = Tokens((Field("kind", "kind", 3), Field("other", "other", 4)), vocabulary=40, length=12, texts=2)
+    codes = np.stack([kind, noise.integers(0, 4, 128)], axis=1).astype(np.int32)
+    return layout, Batch({"codes": codes, "tokens": tokens}), FieldsGiven({0: np.array([False, True, True])})
+
+
+SAMPLES = {Fields: _fields, Tokens: _tokens}
 """Layout → one of it, rows to learn from, and a condition that some of them meet."""
 
 _learnt: dict[str, Generator] = {}
@@ -136,6 +153,16 @@ def test_a_batch_has_the_rows_asked_for_in_the_layout_of_the_train_rows(
     if isinstance(layout := sample_of(name)[0], Fields):
         assert (made["codes"] >= 0).all()
         assert (made["codes"] < np.array(layout.sizes)).all()
+    if isinstance(layout, Tokens):
+        tokens, rows = made["tokens"], np.arange(KERNEL_ROWS)
+        assert ((tokens >= 0) & (tokens < layout.vocabulary)).all()
+        ends = (tokens == Tokens.END).sum(axis=1)
+        assert np.array_equal(made.accepted if made.accepted is not None else rows >= 0, ends == layout.texts) or conditioned
+        length = (tokens != Tokens.PAD).sum(axis=1)
+        assert (tokens[rows, length - 1] == Tokens.END)[ends == layout.texts].all()
+        after_null = tokens[:, 1:][tokens[:, :-1] == Tokens.NULL]
+        assert (after_null == Tokens.END).all(), "a text that is null has no tokens"
+        assert len(after_null) or "top_p" in options
 
 
 @every_generator

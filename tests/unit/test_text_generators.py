@@ -1,0 +1,147 @@
+"""The generators of texts on a small corpus: what they draw is made of what they learnt, a condition is met in every row, and the latent
+space of the autoencoder is used: it has not collapsed."""
+
+from functools import cache
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from raysynth.codecs.text import Text
+from raysynth.draws import Draws
+from raysynth.errors import RecipeError
+from raysynth.generators.base import Trained
+from raysynth.generators.language_model import LanguageModel
+from raysynth.generators.text_vae import TextVae
+from raysynth.layout import Batch, Tokens
+from raysynth.schema import FILE, ROW, Column, Schema
+from raysynth.training import Trainer, initialise
+from raysynth.where import parse_where
+
+SCHEMA = Schema((Column("mood", "category", pa.string()), Column("text", "text", pa.string())))
+WORDS = {
+    "good": ["great", "tasty", "warm", "fresh", "quick", "friendly", "好吃", "很快", "热情", "干净"],
+    "bad": ["cold", "late", "stale", "rude", "slow", "greasy", "难吃", "太慢", "凉了", "很差"],
+}
+ROWS = 1536
+STEPS = ROWS // 64
+
+
+@cache
+def rows() -> pa.Table:
+    noise = np.random.default_rng(5)
+    moods = noise.choice(["good", "bad"], ROWS, p=[0.7, 0.3]).tolist()
+    texts = [" ".join(noise.choice(WORDS[mood], 2).tolist()) for mood in moods]
+    return pa.table({"mood": moods, "text": texts, FILE: ["a.csv"] * ROWS, ROW: pa.array(range(ROWS), pa.int64())})
+
+
+@cache
+def codec() -> Text:
+    made = Text(SCHEMA, seed=5)
+    made.settle(made.observe(rows()))
+    return made
+
+
+def layout() -> Tokens:
+    assert isinstance(codec().layout, Tokens)
+    return codec().layout  # type: ignore[return-value]
+
+
+def learnt(generator: Trained, epochs: int) -> Trained:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        batch = codec().encode(rows())
+        trainer = Trainer(generator, seed=5, max_epochs=epochs, steps_per_epoch=STEPS, learning_rate=5e-3, warmup_steps=5)
+        for epoch in range(epochs):
+            for step in range(STEPS):
+                trainer.step(batch.take(slice(64 * step, 64 * step + 64)), epoch, step)
+            trainer.end_epoch([batch.take(slice(0, 64))])
+        generator.load({name: value.detach().numpy() for name, value in generator.state_dict().items()}, {})
+    finally:
+        torch.set_num_threads(threads)
+    return generator
+
+
+@cache
+def model() -> LanguageModel:
+    made = initialise(lambda: LanguageModel(layout(), width=32, layers=1, heads=2, dropout=0.0), 5)
+    assert isinstance(learnt(made, 9), LanguageModel)
+    return made  # type: ignore[return-value]
+
+
+@cache
+def vae() -> TextVae:
+    made = initialise(
+        lambda: TextVae(layout(), width=64, latent=8, warmup_steps=240, free_bits=1.0, word_dropout=0.5, dropout=0.0), 5
+    )
+    assert isinstance(learnt(made, 15), TextVae)
+    return made  # type: ignore[return-value]
+
+
+def drawn(generator: LanguageModel | TextVae, where: dict[str, object], rows: int = 512) -> pa.Table:
+    draws = Draws.range(5, "generate", 0, rows)
+    batch = generator.sample(draws, codec().condition(parse_where(where, SCHEMA)))
+    assert batch.accepted is not None
+    return codec().decode(batch, draws).filter(pa.array(batch.accepted))
+
+
+def agrees(table: pa.Table) -> float:
+    """The share of the words that are their row's mood's."""
+    pairs = zip(table["mood"].to_pylist(), table["text"].to_pylist(), strict=True)
+    right = [word in WORDS[mood] for mood, text in pairs for word in text.split()]
+    return float(np.mean(right))
+
+
+@pytest.mark.parametrize("name", ["language_model", "text_vae"])
+def test_what_it_draws_is_what_it_learnt_under_the_label_that_was_asked_for(name: str) -> None:
+    generator = model() if name == "language_model" else vae()
+    free = drawn(generator, {})
+    assert free.num_rows > 450
+    assert abs(free["mood"].to_pylist().count("bad") / free.num_rows - 0.3) < 0.1
+    asked = drawn(generator, {"mood": "bad"})
+    assert set(asked["mood"].to_pylist()) == {"bad"}
+    for table in (free, asked):
+        assert agrees(table) > 0.9
+        assert len(set(table["text"].to_pylist())) > 60, "of the hundred pairs of words that a mood has"
+
+
+def test_the_latent_space_has_not_collapsed() -> None:
+    """The law: more than 3 nats lie in z, and another row's z costs more than half a nat a token."""
+    generator, batch = vae(), codec().encode(rows())
+    mean, variance = generator.encode(batch)
+    divergence = (np.square(mean - generator.prior(batch["codes"])) + variance - 1 - np.log(variance)).sum(axis=1) / 2
+    assert divergence.mean() > 3
+    own = generator.nats(batch, mean)
+    random = generator.prior(batch["codes"]) + Draws.range(5, "others", 0, ROWS).normal("z", 8).astype(np.float32)
+    assert generator.nats(batch, random) - own > 0.5
+
+
+def test_a_text_can_be_encoded_and_the_way_between_two_is_made_of_texts() -> None:
+    generator, batch = vae(), codec().encode(rows()).take(slice(0, 2))
+    mean, _ = generator.encode(batch)
+    share = np.linspace(0, 1, 128)[:, None].astype(np.float32)
+    codes = np.repeat(batch["codes"][:1], 128, axis=0)
+    draws = Draws.range(5, "between", 0, 128)
+    between = generator.decode(codes, (1 - share) * mean[:1] + share * mean[1:], draws)
+    assert isinstance(between, Batch) and between.accepted is not None and between.accepted.mean() > 0.8
+    texts = codec().decode(between, draws)["text"].to_pylist()
+    known = {word for words in WORDS.values() for word in words}
+    assert np.mean([word in known for text in texts for word in text.split()]) > 0.8
+
+
+def test_sharper_options_draw_fewer_kinds_of_texts() -> None:
+    generator = model()
+    free = len(set(drawn(generator, {})["text"].to_pylist()))
+    try:
+        generator.temperature, generator.top_k = 0.5, 2
+        sharp = len(set(drawn(generator, {})["text"].to_pylist()))
+    finally:
+        generator.temperature, generator.top_k = 1.0, 0
+    assert sharp < free
+
+
+def test_widths_that_do_not_divide_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"generator\.width: must be a multiple of 2 × heads, 8 \(got 100\)"):
+        LanguageModel(layout(), width=100, heads=4)
