@@ -17,7 +17,7 @@ pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain val
 NULL_TOKENS: tuple[str, ...] = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "NULL", "null", "None", "\\N", "?")
 
 INTEGER = r"^-?(0|[1-9][0-9]{0,17})$"  # no leading zeros: 02139 is a code, not a number
-NUMBER = r"^-?(0|[1-9][0-9]{0,15})?(\.[0-9]*)?([eE][-+]?[0-9]{1,3})?$"
+NUMBER = r"^-?((0|[1-9][0-9]{0,15})(\.[0-9]*)?|\.[0-9]+)([eE][-+]?[0-9]{1,3})?$"
 BOOLEAN = r"^(true|false|True|False|TRUE|FALSE)$"  # yes/no and 0/1 stay as they are spelled
 JSON = r"^(\{.*\}|\[.*\])$"
 _ANY_INTEGER = r"^[-+]?[0-9]{1,18}(\.0*)?$"  # where the recipe says integer, 007 and 5.0 are welcome

@@ -150,12 +150,12 @@ def _format_of_folder(url: str) -> str | None:
 
     if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
         return None
-    for use in ("parquet", "csv", "jsonl"):
+    for use in ("parquet", "csv", "jsonl", "text"):
         with suppress(DataError):
             if find("sources", use)(url).files():
                 return use
     raise DataError(
-        f"source '{url}': no such file, and no folder with Parquet, CSV or JSON Lines files. Check the name, or say --use csv"
+        f"source '{url}': no such file, and no folder with Parquet, CSV, JSON Lines or text files. Check the name, or say --use csv"
     )
 
 

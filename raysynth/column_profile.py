@@ -213,7 +213,7 @@ def _count(text: pa.Array, counts: NDArray[np.int64]) -> Counts:
 def _parses(text: pa.Array, counts: NDArray[np.int64]) -> tuple[dict[str, int], tuple[int, ...]]:
     """How many cells each parser takes, and the UTC offsets of those with a zone."""
     found = {"integer": matches(text, INTEGER), "boolean": matches(text, BOOLEAN)}
-    found["number"] = matches(text, NUMBER) & matches(text, "[0-9]")
+    found["number"] = matches(text, NUMBER)
     parses = {key: int(counts[mask].sum()) for key, mask in found.items()}
     wordy = np.flatnonzero(~(found["number"] | found["boolean"]))
     digits = np.flatnonzero(found["integer"])
@@ -252,7 +252,7 @@ def _luhn(digits: str) -> bool:
 
 def _as_numbers(text: pa.Array, type: pa.DataType, may_be: bool) -> NDArray[np.float64]:
     if is_text(type):
-        text = text.filter(pa.array(matches(text, NUMBER) & matches(text, "[0-9]"))) if may_be else text.slice(0, 0)
+        text = text.filter(pa.array(matches(text, NUMBER))) if may_be else text.slice(0, 0)
     elif not (pa.types.is_integer(type) or pa.types.is_floating(type) or pa.types.is_decimal(type)):
         text = text.slice(0, 0)
     numbers = np.asarray(text.cast(pa.float64()), dtype=np.float64)

@@ -20,6 +20,11 @@ _PERSONAL_NAMES = (
 )
 _ID_NAMES = r"(?i)(^|[_ .-])(id|ids|uuid|guid|key|nr|no|num|number|index|idx|code)$|^(id|uuid|guid)([_ .-]|$)|^Unnamed|^column_1$"
 _ID_CAMEL = r"[a-z0-9](Id|ID|Key|No|Nr)$"
+# The letters of scripts that put no spaces between words: Thai, Lao, Burmese, Khmer, Chinese and Japanese.
+_UNSPACED = re.compile(
+    "[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"
+)
+_SAMPLE = 1000  # values of lowest hash: an even sample of the distinct ones
 
 
 @dataclass(frozen=True)
@@ -185,11 +190,29 @@ def _of_text(column: ColumnProfile) -> tuple[Kind, pa.DataType]:
 
 
 def _is_prose(column: ColumnProfile) -> bool:
-    """Long and mostly distinct: 60 characters on average, or 25 in five words."""
+    """Half of the values distinct, of 60 characters on average, of 25 in five pieces, or of five words; or three quarters distinct, of
+    three words."""
     if column.present < 20 or column.values.distinct < column.present / 2:
         return False
     length = column.characters / column.present
-    return length >= 60 or (length >= 25 and column.spaces / column.present >= 4)
+    if length >= 60 or (length >= 25 and column.spaces / column.present >= 4):
+        return True
+    words = _words(column.values.texts[:_SAMPLE])
+    return words >= 5 or (words >= 3 and column.values.distinct >= column.present * 3 / 4)
+
+
+def _words(texts: Sequence[str]) -> float:
+    """Words in a text, on average; 0 where less than three fifths of its pieces are words, such as in codes and measures.
+
+    A word is a piece between spaces of which at least half are letters, or two letters of a script without spaces.
+    """
+    words, pieces = 0.0, 0.0
+    for text in texts:
+        spaced, unspaced = _UNSPACED.subn(" ", text)
+        found = spaced.split()
+        words += unspaced / 2 + sum(2 * sum(map(str.isalpha, piece)) >= len(piece) for piece in found)
+        pieces += unspaced / 2 + len(found)
+    return words / len(texts) if texts and words >= 0.6 * pieces else 0.0
 
 
 def _best_order(column: ColumnProfile, kind: Kind) -> str:
@@ -329,7 +352,7 @@ def _personal(seen: ColumnProfile) -> list[str]:
 
 def _fit(profile: Profile, schema: Schema) -> dict[str, Any]:
     """Does this data suit synthesis, and why."""
-    learnt = [column for column in schema.learnt if column.kind not in ("id", "text", "json")]
+    learnt = [column for column in schema.learnt if column.kind not in ("id", "json")]
     if profile.rows < 100 or not learnt:
         why = f"{profile.rows:,} rows are too few to learn from (100 at least)" if learnt else "no column holds anything to learn"
         return {"verdict": "no", "reasons": [why]}
@@ -343,8 +366,7 @@ def _fit(profile: Profile, schema: Schema) -> dict[str, Any]:
     sparse = [column for column in profile.columns.values() if profile.missing(column) > profile.rows / 2]
     if len(sparse) > len(schema) / 2:
         reasons.append("most columns are mostly missing")
-    prose = [column.name for column in schema if column.kind in ("text", "json")]
-    if prose:
-        reasons.append(f"text and nested columns ({', '.join(prose)}) need a codec of their own, or are left out")
+    if nested := [column.name for column in schema if column.kind == "json"]:
+        reasons.append(f"nested columns ({', '.join(nested)}) need a codec of their own, or are left out")
     verdict = "limited" if reasons else "yes"
     return {"verdict": verdict, "reasons": reasons or [f"{profile.rows:,} rows for {len(learnt)} columns to learn"]}

@@ -1,11 +1,13 @@
 """Source: real rows as shards. A shard is one file, or a run of row groups of a big one, with ids and an order that never change."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
 import pyarrow as pa
+
+from raysynth.schema import Kind
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,10 @@ class Source(ABC):
     @abstractmethod
     def shards(self, files: list[InputFile]) -> list[Shard]:
         """The units of reading, sorted by (path, first row)."""
+
+    def kinds(self) -> Mapping[str, Kind]:
+        """Column → its kind, where the source knows it better than the values tell; the recipe's own word goes before it."""
+        return {}
 
     @abstractmethod
     def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:

