@@ -1,4 +1,4 @@
-"""Scores, gates and samples of an evaluation → one page of HTML that opens offline, runs no script and shows no real row.
+"""Scores, gates and samples of an evaluation → one page of HTML that opens offline, runs no script and, unless asked to, shows no real row.
 
 Of real rows it shows distributions: histograms, medians, and of classes the names of the most frequent ones. A class that no sampled
 synthetic row has, and fewer than `LEAST_REAL` real ones, stays unnamed.
@@ -20,6 +20,7 @@ from raysynth.features import is_class, judged, levels, texts
 from raysynth.gates import Gate
 from raysynth.metrics.base import WORD, Side
 from raysynth.report_plots import associations, colour_key, heat_map, histogram, plotted, short
+from raysynth.report_texts import side_by_side
 from raysynth.schema import Column, Schema
 
 MOST_PLOTS = 60
@@ -45,13 +46,35 @@ EXPLAINED: Mapping[str, str] = {
     "utility_mix": "How good it is if it learnt from the mix of real and synthetic rows.",
     "exact_copies": "The share of synthetic rows that repeat a real train row cell by cell. Where few rows are possible, some must.",
     "nearer_to_train": "The share of synthetic rows nearer to a train row than to a held-out one: 0.5 if none was learnt by heart.",
+    "distinct_1": "How varied the words are: different ones per word.",
+    "distinct_2": "How varied pairs of words are: different ones per pair. Below the ceiling the texts repeat themselves.",
+    "distinct_3": "How varied runs of three words are: different ones per run.",
+    "self_overlap": "The share of runs of four words that stand in another synthetic text too; the ceiling is real texts' own habit.",
+    "perplexity_of_synthetic": "How hard the texts are to foresee for a model of real ones, as a choice among so many words. Above the "
+    "ceiling they are less fluent than real texts; far below it plainer, or copies.",
+    "perplexity_by_synthetic": "How hard held-out real texts are to foresee for a model that learnt from synthetic ones.",
+    "text_lengths": "How alike the lengths are, in words: 1 is the same.",
+    "vocabulary": "The share of the words that real texts have too; the rest is invented or misspelt.",
+    "text_frechet": "How far the texts' meanings are from real ones, by a sentence encoder: 0 is the same, 2 has nothing in common.",
+    "text_precision": "The share of synthetic texts that mean something that real ones mean.",
+    "text_recall": "The share of real texts whose meaning synthetic ones reach.",
+    "text_density": "How closely real texts surround the synthetic ones in meaning; more than 1 is possible.",
+    "text_coverage": "The share of real texts that have a synthetic text of nearly the same meaning.",
+    "text_copies": "The share of synthetic texts that are a real train text, but for case and spacing. Short ones often must be.",
+    "copied_8grams": "The share of synthetic texts that have eight words in a row from a real train text.",
+    "longest_copy": "How many words in a row a synthetic text has, on average, from some real train text; 32 and more count as 32.",
+    "text_utility_synthetic": "How well a judge of labels does on held-out real texts if it learnt from synthetic texts alone.",
+    "text_utility_real": "How well it does if it learnt from as many real texts: what the other two are measured by.",
+    "text_utility_mix": "How well it does if it learnt from the mix of real and synthetic texts.",
+    "label_fidelity": "The share of synthetic texts whose label is what a judge of real texts says of them.",
 }
 
 
 @dataclass(frozen=True)
 class Report:
     """`scores`: as in scores.json. `samples`: of each side a sample of its rows, of train, holdout and synthetic at least; `rows`: how many
-    there are in all. `stages`: {stage, id, rows, bytes, seconds, cpu_seconds} each, None where it is not known."""
+    there are in all. `stages`: {stage, id, rows, bytes, seconds, cpu_seconds} each, None where it is not known. `real_texts`: real texts
+    may be shown beside the synthetic ones, whole; the page is then as private as they are."""
 
     name: str
     scores: Sequence[Mapping[str, Any]]
@@ -62,6 +85,7 @@ class Report:
     recipe: Mapping[str, Any] = field(default_factory=dict)
     stages: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
+    real_texts: bool = False
 
 
 def page(facts: Report) -> str:
@@ -82,11 +106,13 @@ def page(facts: Report) -> str:
         left_out=len(order) - len(shown_columns),
         not_plotted=[column.name for column in plain],
         maps=_maps(facts.schema, order, train, synthetic),
+        texts=side_by_side(facts.schema, train, synthetic, whole=facts.real_texts),
         sample=_cells(facts.schema, synthetic),
         sampled={side: table.num_rows for side, table in facts.samples.items()},
         recipe=recipe_text(facts.recipe) if facts.recipe else "",
         stages=facts.stages,
         least_real=LEAST_REAL,
+        real_texts=facts.real_texts,
     )
 
 
@@ -144,7 +170,21 @@ def _copied(score: Mapping[str, Any]) -> str:
     return f"{value:.3%} of the synthetic rows repeat a real train row cell by cell{beside}."
 
 
-_TOLD = {"c2st_auc": _detected, "utility_synthetic": _useful, "exact_copies": _copied}
+def _copied_texts(score: Mapping[str, Any]) -> str:
+    value = float(score["value"])
+    if value == 0:
+        return "No synthetic text is a real train text."
+    beside = "" if score["ceiling"] is None else f"; of real held-out texts {score['ceiling']:.3%} are"
+    return f"{value:.3%} of the synthetic texts are a real train text{beside}."
+
+
+_TOLD = {
+    "c2st_auc": _detected,
+    "utility_synthetic": _useful,
+    "text_utility_synthetic": _useful,
+    "exact_copies": _copied,
+    "text_copies": _copied_texts,
+}
 
 
 def clean(value: object, most: int = 200) -> str:

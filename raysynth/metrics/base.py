@@ -64,12 +64,20 @@ class Metric(ABC):
     """The scores that it gives: what gates call them."""
     sides: ClassVar[tuple[Side, ...]] = ()
     """The sides of which `observe` must see every row."""
+    packages: ClassVar[tuple[str, ...]] = ()
+    """Packages of an extra that decide its values, as pip names them; where one is missing, its scores say so."""
 
     def __init__(self, schema: Schema, *, seed: int = 0, target: str | None = None, told_by: frozenset[str] = frozenset()) -> None:
         self.schema = schema
         self.seed = seed
         self.target = target
         self.told_by = told_by
+
+    @classmethod
+    def applies(cls, schema: Schema, target: str | None) -> bool:
+        """Whether rows of these columns have what it scores. If not, it is never made, and nothing tells of it: no table's report speaks
+        of texts."""
+        return True
 
     def settle(self, seen: Seen) -> None:  # noqa: B027 (most metrics keep nothing)
         """Before the second pass: keep what `observe` needs of the first."""

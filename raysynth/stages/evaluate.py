@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 from urllib.parse import unquote
 
@@ -71,7 +72,7 @@ def run(
         sides = _sides(prepared, synthetic, mixed)
         seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
         options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
-        metrics = [find("metrics", name)(schema, **options) for name in available("metrics")]
+        metrics = [find("metrics", name)(schema, **options) for name in applying(schema, asked.target)]
         scores = _scores(metrics, seen, sides, recipe)
         _write(folder, recipe, schema, seen, scores, stages)
     run.point("evaluation", folder)
@@ -82,6 +83,10 @@ def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: F
     """What decides the scores and the report's contents, the time that stages took aside."""
     import sklearn
 
+    asked = cast("Evaluate", recipe.evaluate)
+    metrics = applying(Schema.from_json(prepared.plan().facts["schema"]), asked.target)
+    packages = {name for metric in metrics for name in find("metrics", metric).packages}
+    libraries = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__}
     return {
         "stage": "evaluate",
         "rows_version": ROWS_VERSION,
@@ -89,9 +94,21 @@ def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: F
         "seed": recipe.seed,
         "evaluate": recipe.model_dump(mode="json")["evaluate"],
         "derive": recipe.derive,
-        "metrics": available("metrics"),
-        "versions": {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__},
+        "metrics": metrics,
+        "versions": libraries | {name: _installed(name) for name in sorted(packages)},
     }
+
+
+def applying(schema: Schema, target: str | None) -> list[str]:
+    """The metrics, by name, that have something to score in these columns."""
+    return [name for name in available("metrics") if find("metrics", name).applies(schema, target)]
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def told_by(derive: Mapping[str, str], target: str | None) -> frozenset[str]:

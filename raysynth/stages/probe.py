@@ -23,12 +23,12 @@ from raysynth.layout import Batch
 from raysynth.metrics.base import WORD, Metric, Seen, Side
 from raysynth.models import Model, codec_of, generator_of
 from raysynth.orders import rows_per_part
-from raysynth.parts import available, find
+from raysynth.parts import find
 from raysynth.recipe import Evaluate, Recipe
 from raysynth.runs import Run, parquet_rows
 from raysynth.sampler import Sampler
 from raysynth.stages.augment import augmented_rows, made_schema, ops_of
-from raysynth.stages.evaluate import told_by
+from raysynth.stages.evaluate import applying, told_by
 from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured
 from raysynth.stages.past_costs import past_costs
 from raysynth.stages.train import hashes, parts_of
@@ -220,7 +220,7 @@ def _evaluate(recipe: Recipe, asked: Evaluate, first: FirstRows, synthetic: pa.T
     taken = sum(min(SCORED_ROWS, table.num_rows) for table in sides.values())
     times = max(1.0, sum(min(asked.sample_rows, total) for total in totals) / max(1, taken))
     scores = NOTHING
-    for name in available("metrics"):
+    for name in applying(first.schema, asked.target):
         metric: Metric = find("metrics", name)(first.schema, **options)
         half, whole = (_score_seconds(metric, sides, rows) for rows in (SCORED_ROWS // 2, SCORED_ROWS))
         scores = scores + _grown(half, whole, times)

