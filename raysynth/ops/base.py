@@ -1,7 +1,7 @@
 """Op: one augmentation step, real rows → other rows. What it draws, it draws by row id, so it gives the same rows in any batch."""
 
 from abc import ABC, abstractmethod
-from typing import Protocol, Self
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 
@@ -26,6 +26,10 @@ class Op(ABC):
     def made(self) -> Schema:
         """The columns of what it gives: those of the rows, unless it adds some."""
         return self.schema
+
+    def facts(self) -> dict[str, Any]:
+        """What else than its options decides its rows, such as the digest of a file that it reads."""
+        return {}
 
     def observe(self, rows: pa.Table) -> Stats | None:
         """Prepared train rows (with the row-id columns `_file`, `_row`) → statistics; None where it needs none."""

@@ -45,12 +45,14 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
     """What decides the augmented rows, defaults of the ops too."""
     import scipy
 
+    made = ops_of(recipe, Schema.from_json(prepared.plan().facts["schema"]))
+    asked = [{"copies": op.copies, **whole_options("ops", op.use, op.options)} for op in recipe.augment]
     return {
         "stage": "augment",
         "rows_version": ROWS_VERSION,
         "prepared": prepared.id.split(".")[0],
         "seed": recipe.seed,
-        "ops": [{"copies": op.copies, **whole_options("ops", op.use, op.options)} for op in recipe.augment],
+        "ops": [options | ({"facts": facts} if (facts := op.facts()) else {}) for options, op in zip(asked, made, strict=True)],
         "versions": {"numpy": np.__version__, "scipy": scipy.__version__, "pyarrow": pa.__version__},
     }
 

@@ -1,5 +1,6 @@
 """Laws that every op on the shelf keeps: what it makes of a row is a function of that row's id, whatever batch it comes in."""
 
+from functools import reduce
 from typing import Any, cast
 
 import numpy as np
@@ -10,11 +11,21 @@ from raysynth.draws import Draws, row_words
 from raysynth.ops.base import Op
 from raysynth.parts import available, find
 from raysynth.schema import FILE, ROW, Column, Kind, Schema
+from raysynth.stores.base import store_for
+
+SYNONYMS = "memory://test-ops/synonyms.csv"
+store_for(SYNONYMS).put(SYNONYMS, "word,synonyms\nlate,tardy|belated|overdue\ngood,fine|great\n味道,口味|滋味|气味\n".encode())
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tabular.jitter": [{}, {"scale": 0.5, "columns": ("age",)}],
     "tabular.balance": [{"column": "town"}, {"column": "bought", "to": {"true": 3, "false": 1}}],
     "tabular.mixup": [{"target": "bought"}, {"target": "town", "alpha": 1.0, "pool_rows": 5}],
+    "text.case": [{}, {"acts": ("upper", "final"), "share": 1.0}],
+    "text.ocr": [{}, {"share": 0.2, "most": 3, "columns": ("said",)}],
+    "text.sentences": [{}],
+    "text.synonyms": [{"table": SYNONYMS}, {"table": SYNONYMS, "share": 1.0, "columns": ("said",)}],
+    "text.typos": [{}, {"acts": ("swap", "lookalike"), "share": 0.1}],
+    "text.words": [{}, {"acts": ("delete",), "share": 0.5, "columns": ("said",)}],
 }
 """Op → the options to try it with. A new op adds its row."""
 
@@ -27,7 +38,15 @@ KINDS: dict[str, Kind] = {
     "town": "category",
     "bought": "boolean",
     "note": "text",
+    "said": "text",
 }
+SAID = (
+    "The food was good, but it came late.",
+    "We waited for 40 minutes!",
+    "Was the waiter ill?",
+    "味道很好，下次再来。",
+    "太慢了！",
+)
 
 
 def rows_of(count: int = 400) -> pa.Table:
@@ -42,6 +61,7 @@ def rows_of(count: int = 400) -> pa.Table:
         "town": pa.array(noise.choice(towns, count, p=[0.7, 0.2, 0.1]).tolist(), pa.string()),
         "bought": noise.random(count) < 0.2,
         "note": pa.array([f"note {i}" for i in range(count)]),
+        "said": pa.array([None if i % 9 == 5 else " ".join(SAID[: i % 4 + 2]) for i in range(count)], pa.string()),
     }
     return pa.table(columns)
 
@@ -60,11 +80,8 @@ def draws_of(rows: pa.Table) -> Draws:
 
 def settled(name: str, options: dict[str, Any], cut: int) -> Op:
     op = find("ops", name)(SCHEMA, **options)
-    stats = [op.observe(ROWS.slice(start, cut)) for start in range(0, ROWS.num_rows, cut)]
-    merged = stats[0]
-    for found in stats[1:]:
-        merged = merged.merge(found)
-    op.settle(merged)
+    stats = [found for start in range(0, ROWS.num_rows, cut) if (found := op.observe(ROWS.slice(start, cut))) is not None]
+    op.settle(reduce(lambda one, other: one.merge(other), stats) if stats else None)
     return op
 
 
