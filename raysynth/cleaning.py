@@ -1,7 +1,8 @@
 """Raw tables → clean ones of the schema's types, rows that do not parse set apart; the split and the content hash of each row."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
@@ -24,10 +25,12 @@ def clean(
     *,
     null_tokens: Sequence[str] = DEFAULT,
     formats: Mapping[str, str] | None = None,
+    told: Callable[[str], str] | None = None,
 ) -> tuple[pa.Table, list[BadRow]]:
     """A table as read → `_file`, `_row` and the schema's columns (derived ones left out); bad rows say column, value and reason.
 
-    A column that the table lacks is null. `formats`: the date order of columns that are not ISO (`profile.date_formats`).
+    A column that the table lacks is null. `formats`: the date order of columns that are not ISO (`profile.date_formats`). `told`: what
+    the bad rows show in place of a value, where that may be personal.
     """
     columns: list[pa.Array] = []
     reasons: dict[int, list[str]] = {}
@@ -40,14 +43,16 @@ def clean(
         values, failed = _cast(raw, column, null_tokens, (formats or {}).get(column.name, ISO))
         columns.append(values)
         for at in np.flatnonzero(failed).tolist():
-            reasons.setdefault(at, []).append(f"column '{column.name}': {_shown(raw[at])} is no {column.kind} ({column.type})")
+            reasons.setdefault(at, []).append(
+                f"column '{column.name}': {_shown(raw[at], told)} is no {column.kind} ({column.type})"
+            )
     ids = [flat_ids(table.column(FILE)), table.column(ROW)]
     cleaned = pa.table([*ids, *columns], names=[FILE, ROW, *(column.name for column in schema.learnt)])
     if not reasons:
         return cleaned, []
     keep = np.ones(table.num_rows, dtype=np.bool_)
     keep[list(reasons)] = False
-    return cleaned.filter(pa.array(keep)), _bad_rows(table, reasons)
+    return cleaned.filter(pa.array(keep)), _bad_rows(table, reasons, told)
 
 
 def split_of(table: pa.Table, *, seed: int, validation: float, holdout: float, group_by: str | None = None) -> NDArray[np.int8]:
@@ -116,7 +121,7 @@ def _value_words(values: pa.Array) -> Words:
     return hash_texts(coded.dictionary.cast(pa.string()))[np.asarray(pc.fill_null(coded.indices, 0))]
 
 
-def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]]) -> list[BadRow]:
+def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]], told: Callable[[str], str] | None) -> list[BadRow]:
     places = sorted(reasons)
     rows = table.take(pa.array(places, pa.int64())).to_pylist()
     return [
@@ -124,12 +129,25 @@ def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]]) -> list[BadRow]
             path=str(row.pop(FILE)),
             row=int(row.pop(ROW)),
             reason="; ".join(reasons[at]),
-            text=json.dumps(row, ensure_ascii=False, default=str)[:_TEXT_CHARACTERS],
+            text=json.dumps(row if told is None else _told(row, told), ensure_ascii=False, default=str)[:_TEXT_CHARACTERS],
         )
         for at, row in zip(places, rows, strict=True)
     ]
 
 
-def _shown(value: pa.Scalar) -> str:
-    text = repr(value.as_py())
+def _shown(value: pa.Scalar, told: Callable[[str], str] | None) -> str:
+    plain = value.as_py()
+    text = repr(plain if told is None else _told(plain, told))
     return text if len(text) <= 80 else text[:77] + "…"
+
+
+def _told(value: Any, told: Callable[[str], str]) -> Any:
+    """The value, or of lists and mappings each one in them, as it may be told; a number too may be somebody's."""
+    if isinstance(value, Mapping):
+        return {name: _told(item, told) for name, item in cast("Mapping[str, Any]", value).items()}
+    if isinstance(value, list):
+        return [_told(item, told) for item in cast("list[Any]", value)]
+    if isinstance(value, str):
+        return told(value)
+    text = str(value)
+    return value if (shown := told(text)) == text else shown

@@ -15,6 +15,7 @@ from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.gates import check_gate
 from raysynth.parts import check_options, explain, find, nearest, options_of, show
+from raysynth.personal import PersonalKind
 from raysynth.schema import ROW_ID, Kind
 from raysynth.yaml_text import lay_over, read_yaml
 
@@ -27,6 +28,7 @@ FORMATS = {
     "parquet": r".+\.(parquet|pq)",
     "csv": r".+\.(csv|tsv)(\.gz)?",
     "jsonl": r".+\.(jsonl|ndjson)(\.gz)?",
+    "text": r".+\.txt(\.gz)?",
 }
 
 # The models
@@ -79,7 +81,7 @@ def _source(value: Any) -> Any:
     for use, pattern in FORMATS.items():
         if re.fullmatch(pattern, url, re.IGNORECASE):
             return {"use": use, **named}
-    raise _refuse("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl)")
+    raise _refuse("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl, text)")
 
 
 def _part(value: Any, default: str | None = None) -> Any:
@@ -88,6 +90,12 @@ def _part(value: Any, default: str | None = None) -> Any:
     if default is not None and isinstance(value, Mapping) and "use" not in value:
         return {"use": default, **value}
     return value
+
+
+def _language_codes(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    if codes is not None and not (codes and all(re.fullmatch("[a-z]{2,3}", code) for code in codes)):
+        raise _refuse("must be one or more codes of ISO 639 in lower case, such as [zh, en]")
+    return codes
 
 
 def _fixed(value: Any) -> Any:
@@ -135,6 +143,43 @@ class SourcePart(Part):
     url: Url = Field(description="A path, glob or folder; or `s3://…`, `examples://…`.")
 
 
+class PrepareText(Keys):
+    """What is done to the columns of kind text before rows are compared and split."""
+
+    normalise: bool = Field(
+        default=True,
+        description="Mend mojibake, then NFKC; control characters and stray format marks go, runs of spaces become one.",
+    )
+    languages: Annotated[tuple[str, ...] | None, AfterValidator(_language_codes), BeforeValidator(_fixed)] = Field(
+        default=None, description="Keep the rows in these languages (ISO 639 codes, such as [zh, en]); null: in all."
+    )
+    min_characters: int = Field(default=1, ge=0, description="Rows with a shorter text are left out.")
+    max_characters: int = Field(default=20_000, ge=1, description="Rows with a longer text are left out.")
+    near_duplicates: float | None = Field(
+        default=None,
+        ge=0.3,
+        le=1,
+        description="Of rows with texts at least as similar (Jaccard index of their shingles, by MinHash) the lowest row id stays.",
+    )
+    deidentify: Annotated[tuple[PersonalKind, ...], BeforeValidator(_fixed)] = Field(
+        default=(),
+        description="Kinds of personal values that fakes replace, the same by the same in all rows (without normalise, full-width digits "
+        "are not seen). Whoever knows the seed can test a guess.",
+    )
+    names: Url | None = Field(default=None, description="For the kind name: a UTF-8 file with one name a line.")
+    locale: Literal["auto", "en_US", "zh_CN"] = Field(
+        default="auto", description="Of the fakes; `auto`: by the script of what they replace."
+    )
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if self.min_characters > self.max_characters:
+            raise _refuse(f"min_characters: must be at most max_characters, {self.max_characters} (got {self.min_characters})")
+        if ("name" in self.deidentify) != (self.names is not None):
+            raise _refuse("deidentify: name and names belong together: names is the URL of a file with one name a line")
+        return self
+
+
 class Prepare(Keys):
     validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the rows for calibration and early stopping.")
     holdout: float = Field(default=0.2, ge=0, lt=1, description="Share of the rows that only evaluation sees.")
@@ -142,6 +187,10 @@ class Prepare(Keys):
     drop_duplicates: bool = Field(default=False, description="Keep one of equal rows: the lowest row id.")
     max_bad_rows: float = Field(
         default=0.01, ge=0, le=1, description="Share of unreadable rows above which prepare refuses the data."
+    )
+    text: PrepareText | None = Field(
+        default=None,
+        description="Cleaning, de-identification and near-duplicates of columns of kind text; null: they stay as read.",
     )
 
     @model_validator(mode="after")
@@ -488,10 +537,10 @@ def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
             continue
         field = next((item for name, item in model.model_fields.items() if (item.alias or name) == step), None)
         kinds: list[Any] = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        found = next((index for index, kind in enumerate(kinds) if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
+        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
         if found is None:
             break
-        model, inner = (kinds[0], None) if found == 0 else (model, kinds[found])
+        model, inner = (found, None) if found is kinds[0] or type(None) in kinds else (model, found)
     return model
 
 
@@ -516,6 +565,7 @@ def recipe_reference() -> str:
         ("source", SourcePart),
         ("codec, generator", Part),
         ("prepare", Prepare),
+        ("prepare.text", PrepareText),
         ("schema.columns.COLUMN", ColumnSpec),
         ("train", Train),
         ("generate", Generate),

@@ -20,6 +20,7 @@ from raysynth.schema import ROW_ID, Schema
 from raysynth.sources._files import RangeFile
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages import prepare
+from raysynth.stages.prepare_text import texts_of
 from raysynth.stores.base import store_for
 
 PROBE_ROWS = 10_000
@@ -65,9 +66,9 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
     Profile.observe(table.slice(0, WARM_ROWS))
     profile, profile_seconds = measured(lambda: Profile.observe(table))
     schema = prepare.schema_of(recipe, profile)
-    formats = date_formats(profile, schema)
-    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats))
-    reader = prepare.Reader(_Read(table), (shard,), schema, formats)
+    formats, texts = date_formats(profile, schema), texts_of(recipe)
+    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts))
+    reader = prepare.Reader(_Read(table), (shard,), schema, formats, texts)
     made, prepare_seconds = measured(lambda: _prepared(recipe, reader))
     empty = pa.table({name: pa.array([], pa.string() if name == ROW_ID[0] else pa.int64()) for name in ROW_ID})
     for column in schema:

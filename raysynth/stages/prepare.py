@@ -1,13 +1,14 @@
 """Real shards → RUN/prepared/<id>/{train,validation,holdout,quarantine}/: typed, cleaned rows with stable ids, in two passes.
 
-Pass one profiles every shard and settles the schema from the merged profiles; pass two cleans, derives, splits and writes.
+Pass one profiles every shard and settles the schema from the merged profiles; pass two cleans, derives, splits and writes. With
+prepare.text, texts are made anew and filtered right after the cleaning, and whatever tells of the input tells of those.
 """
 
 import hashlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial, reduce
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +17,6 @@ import pyarrow as pa
 from raysynth.cleaning import clean, row_hash, split_of
 from raysynth.cluster.map_reduce import map_reduce
 from raysynth.cluster.parts import FilesOf, write_parts
-from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
 from raysynth.errors import DataError, RecipeError, UnreadableError
 from raysynth.expressions import Expression
@@ -28,6 +28,16 @@ from raysynth.recipe import Recipe
 from raysynth.runs import SYSTEM, Folder, Plan, Run, folder_id
 from raysynth.schema import FILE, ROW, ROW_ID, Column, Kind, Schema
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
+from raysynth.stages.input_profile import profile_of
+from raysynth.stages.prepare_text import (
+    NEAR_DUPLICATE,
+    Texts,
+    check_text_columns,
+    near_duplicates,
+    text_columns,
+    texts_of,
+    warn_of_others,
+)
 from raysynth.stores.base import store_for
 
 ROWS_VERSION = 1
@@ -40,23 +50,36 @@ _DUPLICATE_BUCKETS = 16
 
 @dataclass(frozen=True)
 class Reader:
-    """All that a worker needs to read a part: the part's number is the shard's."""
+    """All that a worker needs to read a part: the part's number is the shard's. `texts`: what prepare.text asks for."""
 
     source: Source
     shards: tuple[Shard, ...]
     schema: Schema
     formats: dict[str, str]
+    texts: Texts | None = None
+
+    def kept(self, part: int) -> tuple[pa.Table | None, list[BadRow], Counter[str]]:
+        """A shard's rows that pass the filters of texts, the bad ones, and how many the filters took, by reason."""
+        pieces, bad = self.cleaned(part)
+        if not pieces:
+            return None, bad, Counter()
+        rows = pa.concat_tables(pieces)
+        if self.texts is None:
+            return rows, bad, Counter()
+        rows, filtered = self.texts.kept(rows, self.schema)
+        return rows, bad, filtered
 
     def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
         """A shard's rows in the schema's types, and the rows that are not fit for it: a broken file counts as one."""
-        shard = self.shards[part]
+        shard, texts = self.shards[part], self.texts
+        told = texts.told if texts is not None and texts.replaces else None
         pieces: list[pa.Table] = []
         bad: list[BadRow] = []
         try:
             for table, unreadable in self.source.read(shard):
-                rows, unfit = clean(table, self.schema, formats=self.formats)
-                pieces.append(rows)
-                bad += [*unreadable, *unfit]
+                rows, unfit = clean(table, self.schema, formats=self.formats, told=told)
+                pieces.append(rows if texts is None else texts.rows(rows, self.schema))
+                bad += [*(unreadable if texts is None else map(texts.bad, unreadable)), *unfit]
         except UnreadableError as error:  # whatever could be read of it is left out too
             pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
         check_unchanged(shard.file)
@@ -65,23 +88,25 @@ class Reader:
 
 def run(recipe: Recipe, run: Run) -> Folder:
     """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
-    source = source_of(recipe)
+    source, texts = source_of(recipe), texts_of(recipe)
     files = check_source(recipe)
     snapshot = _snapshot(files, _known_hashes(run))
-    folder = run.folder("prepared", folder_id({**_facts(recipe), "snapshot": snapshot}))
+    folder = run.folder("prepared", folder_id({**_facts(recipe, texts), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
         _check_columns(recipe, first_rows(recipe, source, shards)[1])
-        profile = profile_of(source, shards, workers=recipe.generate.workers)
+        seen = profile_of(source, shards, texts, _kinds(recipe), workers=recipe.generate.workers)
+        profile = seen.raw
         schema = schema_of(recipe, profile)
+        warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
-        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema))
+        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts)
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
-        make = partial(make_files, recipe, reader, drop)
-        folder.write_json("_raysynth/profile.json", profile.to_json())
+        make = partial(make_files, recipe, reader, drop, _near_duplicates(reader, profile.rows))
+        folder.write_json("_raysynth/profile.json", seen.to_json(schema))
         folder.store.put(folder.system_url(HASHES), canonical(_hashes(files, snapshot)))
         write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers, keep=False)
-    _check_bad_rows(recipe, folder)
+    _check_rows(recipe, folder)
     run.point("prepared", folder)
     return folder
 
@@ -116,7 +141,7 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
 def _check_columns(recipe: Recipe, table: pa.Table) -> None:
     """DataError on a column of a type that no table keeps, as far as the first rows show: before all are read."""
     profile = Profile.observe(table.slice(0, 1000))
-    infer_schema(profile, {name: column.kind for name, column in recipe.schema_.columns.items() if name in profile.columns})
+    infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
 
 
 def source_of(recipe: Recipe) -> Source:
@@ -124,23 +149,9 @@ def source_of(recipe: Recipe) -> Source:
     return made
 
 
-def profile_of(source: Source, shards: list[Shard], *, workers: int) -> Profile:
-    """One pass over all shards; merging in their order gives one result however they are cut."""
-    profiles: list[Profile] = map_ordered(shards, partial(_profiler, source), workers=workers)
-    return reduce(lambda left, right: left.merge(right), profiles, Profile())
-
-
-def _profiler(source: Source) -> Any:
-    def profile(shard: Shard) -> Profile:
-        seen = Profile()
-        try:
-            for table, _ in source.read(shard):
-                seen = seen.merge(Profile.observe(table))
-        except UnreadableError:  # it is told in the second pass, which sets it apart
-            return Profile()
-        return seen
-
-    return profile
+def _kinds(recipe: Recipe) -> dict[str, Kind]:
+    """What the source says of its columns, and before it what the recipe says."""
+    return {**source_of(recipe).kinds(), **{name: column.kind for name, column in recipe.schema_.columns.items()}}
 
 
 def _options_of_rows(recipe: Recipe) -> dict[str, Any]:
@@ -149,14 +160,16 @@ def _options_of_rows(recipe: Recipe) -> dict[str, Any]:
     return {name: value for name, value in recipe.source.options.items() if name not in cuts}
 
 
-def _facts(recipe: Recipe) -> dict[str, Any]:
+def _facts(recipe: Recipe, texts: Texts | None) -> dict[str, Any]:
+    """Without prepare.text there is no word of it: the id is that of the rows as they have always been."""
     kinds = {name: column.kind for name, column in recipe.schema_.columns.items()}
     return {
         "stage": "prepare",
         "rows_version": ROWS_VERSION,
         "seed": recipe.seed,
         "source": {"use": recipe.source.use, "options": _options_of_rows(recipe)},
-        "prepare": recipe.prepare.model_dump(),
+        "prepare": recipe.prepare.model_dump(exclude={"text"}),
+        **({} if texts is None else {"texts": texts.facts()}),
         "derive": recipe.derive,
         "schema": kinds,
         "pyarrow": pa.__version__,
@@ -214,7 +227,8 @@ def check_unchanged(file: InputFile) -> None:
 
 
 def schema_of(recipe: Recipe, profile: Profile) -> Schema:
-    overrides: dict[str, Kind] = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    given = {name: column.kind for name, column in recipe.schema_.columns.items()}
+    overrides: dict[str, Kind] = {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns or name in given}
     if profile.rows and not profile.columns:
         raise DataError(f"source.url: '{recipe.source.url}' has no columns. Give rows with at least one")
     schema = infer_schema(profile, overrides)
@@ -230,6 +244,8 @@ def schema_of(recipe: Recipe, profile: Profile) -> Schema:
     group = recipe.prepare.group_by
     if group is not None and group not in schema:
         raise RecipeError(f"prepare.group_by: no column '{group}'. Columns: {', '.join(schema.names)}")
+    if recipe.prepare.text is not None:
+        check_text_columns(schema)
     return schema
 
 
@@ -241,15 +257,17 @@ def _kind(type: pa.DataType) -> Any:
     return "number" if pa.types.is_floating(type) or pa.types.is_decimal(type) else "category"
 
 
-def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
-    """On a worker: a part is one shard, read, cleaned, derived and split."""
+def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any], near: dict[int, Any] | None = None) -> FilesOf:
+    """On a worker: a part is one shard, read, cleaned, derived and split. `drop`, `near`: part → the `_row` numbers of duplicates."""
     derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
 
     def files_of(part: int) -> Iterable[Table]:
-        pieces, bad = reader.cleaned(part)
-        rows = pa.concat_tables(pieces) if pieces else None
+        rows, bad, filtered = reader.kept(part)
         if rows is not None:
-            rows = _without(rows, drop.get(part))
+            distinct = _without(rows, drop.get(part))
+            rows = _without(distinct, (near or {}).get(part))
+            if rows.num_rows < distinct.num_rows:
+                filtered[NEAR_DUPLICATE] = distinct.num_rows - rows.num_rows
             for name, expression in derive.items():
                 rows = rows.append_column(name, expression.evaluate(rows))
             rows = rows.select([*ROW_ID, *reader.schema.names])
@@ -263,21 +281,22 @@ def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any]) -> FilesOf:
             for number, split in enumerate(SPLITS):
                 taken = rows.filter(pa.array(splits == number))
                 yield split, taken if taken.num_rows else None, {}
-        reasons = Counter(row.reason for row in bad)
-        broken = [row.path for row in bad if row.row == UNREADABLE]
-        total = (rows.num_rows if rows is not None else 0) + len(bad)
-        yield (
-            "quarantine",
-            _quarantine(bad) if bad else None,
-            {
-                "rows": total,
-                "bad": len(bad),
-                "reasons": dict(reasons.most_common(20)),
-                **({"unreadable": broken} if broken else {}),
-            },
-        )
+        yield "quarantine", _quarantine(bad) if bad else None, _counted(rows, bad, filtered)
 
     return files_of
+
+
+def _counted(rows: pa.Table | None, bad: list[BadRow], filtered: Counter[str]) -> dict[str, Any]:
+    """What a part's marker notes."""
+    reasons = Counter(row.reason for row in bad)
+    broken = [row.path for row in bad if row.row == UNREADABLE]
+    return {
+        "rows": (rows.num_rows if rows is not None else 0) + filtered.total() + len(bad),
+        "bad": len(bad),
+        "reasons": dict(reasons.most_common(20)),
+        **({"unreadable": broken} if broken else {}),
+        **({"filtered": dict(sorted(filtered.items()))} if filtered else {}),
+    }
 
 
 def _quarantine(bad: list[BadRow]) -> pa.Table:
@@ -302,12 +321,11 @@ def _duplicates(reader: Reader) -> dict[int, Any]:
 
 
 def _cut_hashes(reader: Reader, part: int) -> list[pa.Table]:
-    pieces, _ = reader.cleaned(part)
-    if not pieces:
+    rows, _, _ = reader.kept(part)
+    if rows is None:
         return [
             pa.table({"hash": pa.array([], pa.uint64()), "part": pa.array([], pa.int64()), "row": pa.array([], pa.int64())})
         ] * _DUPLICATE_BUCKETS
-    rows = pa.concat_tables(pieces)
     words = row_hash(rows, reader.schema)
     parts = pa.array(np.full(rows.num_rows, part, np.int64))
     table = pa.table({"hash": pa.array(words), "part": parts, "row": rows.column(ROW).combine_chunks()})
@@ -323,6 +341,20 @@ def _repeated(_bucket: int, tables: list[pa.Table]) -> pa.Table:
     return ordered.filter(pa.array(repeated)).select(["part", "row"])
 
 
+def _near_duplicates(reader: Reader, rows: int) -> dict[int, Any]:
+    """Part → the `_row` numbers to leave out: of rows with nearly the same texts, the one of the lowest row id stays."""
+    if reader.texts is None or reader.texts.options.near_duplicates is None:
+        return {}
+    kept = partial(_kept, reader)
+    return near_duplicates(reader.texts.options.near_duplicates, len(reader.shards), rows, kept, reader.schema)
+
+
+def _kept(reader: Reader, part: int) -> pa.Table:
+    rows, _, _ = reader.kept(part)
+    empty = pa.table({ROW: pa.array([], pa.int64()), **{name: pa.array([], pa.string()) for name in text_columns(reader.schema)}})
+    return empty if rows is None else rows
+
+
 def check_varies(prepared: Folder, column: str, key: str) -> None:
     """DataError where a column of the input has one value, so that there is nothing to predict. Derived columns are not known yet."""
     profile = Profile.from_json(prepared.read_json(f"{SYSTEM}/profile.json"))
@@ -335,15 +367,18 @@ def check_varies(prepared: Folder, column: str, key: str) -> None:
     )
 
 
-def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
+def _check_rows(recipe: Recipe, folder: Folder) -> None:
+    """DataError if nothing is left, or too much is bad; what was left out is told."""
     bad = rows = 0
     reasons: Counter[str] = Counter()
+    filtered: Counter[str] = Counter()
     broken: list[str] = []
     for marker in folder.markers():
         for part in marker.parts:
             bad += part.extra.get("bad", 0)
             rows += part.extra.get("rows", 0)
             reasons.update(part.extra.get("reasons", {}))
+            filtered.update(part.extra.get("filtered", {}))
             broken += part.extra.get("unreadable", [])
     if rows == 0:
         raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
@@ -355,3 +390,8 @@ def _check_bad_rows(recipe: Recipe, folder: Folder) -> None:
     if broken:
         left_out = ", ".join(sorted(set(broken))[:5]) + (", …" if len(set(broken)) > 5 else "")
         say(stage="prepare", warning=f"{len(set(broken))} input files cannot be read and are left out: {left_out}")
+    if filtered:
+        say(stage="prepare", filtered=filtered.total(), of=rows, **dict(sorted(filtered.items())))
+    if filtered.total() == rows - bad:
+        took = ", ".join(f"{reason} {count}" for reason, count in filtered.most_common())
+        raise DataError(f"prepare.text: the filters took all {rows - bad} rows ({took}). Ask for less, or for other languages")

@@ -86,8 +86,9 @@ def _probed(stage: str, first: FirstRows, alone: Interval, shared: Interval, wid
 
 
 def _prepare(recipe: Recipe, first: FirstRows) -> Estimate:
-    """Two passes read; removing duplicates reads and cleans once more."""
-    passes = 3 if recipe.prepare.drop_duplicates else 2
+    """Two passes read; removing duplicates reads and cleans once more, near-duplicates twice."""
+    text = recipe.prepare.text
+    passes = 2 + recipe.prepare.drop_duplicates + 2 * (text is not None and text.near_duplicates is not None)
     row = passes * first.read_seconds + first.profile_seconds + (passes - 1) * first.prepare_seconds
     return _probed("prepare", first, START, Interval.around(row * first.total_rows, *SPREAD), recipe.generate.workers)
 

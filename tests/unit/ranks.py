@@ -71,6 +71,7 @@ def work(rank: int, folder: str) -> None:
             told["same"] = all(np.array_equal(array, again[key]) for key, array in ended.items())
             (Path(folder) / f"{name}.json").write_text(json.dumps(told))
             np.savez(Path(folder) / f"{name}.npz", **arrays, **{f"published.{key}": array for key, array in best.items()})
+    dist.barrier()  # one that leaves while the other still writes was seen to abort at its end
     dist.destroy_process_group()
 
 

@@ -1,0 +1,58 @@
+"""Texts → the same texts with fakes in the places of personal values, and how many of each kind there were."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from raysynth.cells import matches, pc
+from raysynth.fakes import Fakes, Locale, check_faker
+from raysynth.personal import FINDERS, Names, PersonalKind, find, screen
+
+FAKER_KINDS = ("email", "name")
+"""Whose fakes are made of faker's names."""
+
+
+class Deidentifier:
+    """The same values always get the same fakes. `names`: those of the kind name, as normalised texts have them (personal.listed_names).
+    `locale` None: a fake is of the script of what it replaces."""
+
+    def __init__(self, seed: int, kinds: Sequence[PersonalKind], names: Sequence[str] = (), locale: Locale | None = None) -> None:
+        self.kinds, self.names = tuple(sorted(kinds)), tuple(names)
+        if any(kind in FAKER_KINDS for kind in kinds):
+            check_faker("prepare.text.deidentify")
+        self._fakes = Fakes(seed, locale, names)
+        self._finders: list[Any] = [FINDERS[kind] for kind in self.kinds if kind in FINDERS]
+        self._names = Names(names) if "name" in kinds and self.names else None
+        if self._names is not None:
+            self._finders.append(self._names)
+        self._screen = screen(kinds)
+
+    def column(self, texts: pa.Array) -> tuple[pa.Array, Counter[str]]:
+        """(rows,) strings, nulls among them, and how many values of each kind were replaced."""
+        counts: Counter[str] = Counter()
+        places = np.arange(len(texts)) if self._names is not None else np.flatnonzero(matches(texts, self._screen))
+        changed: dict[int, str] = {}
+        for place, text in zip(places.tolist(), texts.take(places).to_pylist(), strict=True):
+            if text and (made := self._replace(text, counts)) is not text:
+                changed[place] = made
+        if not changed:
+            return texts, counts
+        mask = np.zeros(len(texts), np.bool_)
+        mask[list(changed)] = True
+        return pc.replace_with_mask(texts, pa.array(mask), pa.array(list(changed.values()), texts.type)), counts
+
+    def text(self, text: str) -> str:
+        """One text."""
+        return self._replace(text, Counter())
+
+    def _replace(self, text: str, counts: Counter[str]) -> str:
+        pieces: list[str] = []
+        end = 0
+        for found in find(text, self._finders):
+            pieces += [text[end : found.start], self._fakes.fake(found.kind, text[found.start : found.stop], found.value)]
+            end = found.stop
+            counts[found.kind] += 1
+        return "".join([*pieces, text[end:]]) if pieces else text

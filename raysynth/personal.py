@@ -1,0 +1,316 @@
+"""A text → where personal values stand in it: e-mail, phone, card, Chinese id number, IBAN, IP, URL, and names of a list.
+
+Numbers with check digits are taken only where those agree.
+"""
+
+import re
+from bisect import bisect
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from typing import Literal, get_args
+from unicodedata import normalize
+
+from raysynth.check_digits import IBAN_CHARACTERS, iban_check, id_check, luhn_check
+
+PersonalKind = Literal["email", "phone", "card", "id_number", "iban", "ip", "url", "name"]
+KINDS: tuple[PersonalKind, ...] = get_args(PersonalKind)
+PRECEDENCE: tuple[PersonalKind, ...] = ("id_number", "card", "iban", "url", "email", "ip", "phone", "name")  # of equally long ones
+
+_MAESTRO = ("50", "56", "57", "58", "63", "67")  # such cards may have twelve digits
+_CARD_GROUPS = 5  # of four digits or more, in nineteen
+_LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+_COUNTRY_CODE = "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}"  # ITU-T E.164
+_GAP = "[ \u2010-\u2015-]?"  # what may stand between the groups of a number, and of phone numbers outside of China
+_DOT_GAP = "[ .\u2010-\u2015-]?"
+_LOOSE_GAP = "[ .()/\u2010-\u2015-]{0,2}"
+_UNSPACED = (
+    "\u0e00-\u0eff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
+)
+
+_email = re.compile(
+    rf"(?<![{_LATIN}0-9_%+])[{_LATIN}0-9_%+](?:[{_LATIN}0-9._%+'-]{{0,62}}[{_LATIN}0-9_%+-])?"
+    rf"@(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]{{0,61}}[{_LATIN}0-9])?\.){{1,8}}[A-Za-z]{{2,24}}"
+)
+_url = re.compile(rf"(?:(?:https?|ftps?|wss?)://|(?<![A-Za-z0-9.])www\.)[{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
+_host = re.compile(
+    rf"(?:[a-z]+://)?(?:[^/@]*@)?(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]*)(?:\.[{_LATIN}0-9-]+)*|\[[0-9a-f:.]+\])", re.IGNORECASE
+)
+_ip4 = re.compile(r"(?<![0-9.vV])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
+_ip6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?(?![0-9A-Za-z])")
+_id_number = re.compile(
+    rf"(?<![0-9])[1-9][0-9]{{5}}{_GAP}(?:18|19|20)[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}[0-9Xx](?![0-9A-Za-z])"
+)
+_digit_groups = re.compile(rf"(?<![0-9])[0-9]{{4,19}}(?:{_GAP}[0-9]{{1,19}})*(?![0-9])")
+_card_words = re.compile(r"(?i)(?:card|visa|amex|credit|debit|pan|卡)\W{0,3}(?:(?:no|number|nr|num|is|号|号码|是|为)\W{0,3}){0,2}$")
+_no_card = re.compile("00.*|861[3-9][0-9]{9}|1[0-9]{12}")
+_iban = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}(?=[ -]?[0-9A-Za-z])")
+_phone = re.compile(
+    r"(?<![0-9])(?:"
+    rf"(?P<mobile>(?:\(?(?:\+|00)?86\)?{_GAP})?1[3-9](?:[0-9]{_GAP}[0-9]{{4}}{_GAP}[0-9]{{4}}|[0-9]{{2}}{_GAP}[0-9]{{3}}{_GAP}[0-9]{{4}}"
+    rf"|[0-9]{_GAP}[0-9]{{3}}{_GAP}[0-9]{{5}}|[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}|[0-9]{{3}}{_GAP}[0-9]{{6}}))"
+    rf"|(?P<landline>(?:\(?(?:\+|00)?86\)?{_GAP})?\(?0(?:10|2[0-9]|[3-9][0-9]{{2}})\)?{_GAP}[2-9][0-9]{{2,3}}{_GAP}[0-9]{{4}})"
+    rf"|(?P<american>(?:\+|00)1{_DOT_GAP}\(?[0-9]{{3}}\)?{_DOT_GAP}[0-9]{{3}}{_DOT_GAP}[0-9]{{4}}"
+    rf"|(?:1{_DOT_GAP})?\([0-9]{{3}}\) ?[0-9]{{3}}{_DOT_GAP}[0-9]{{4}}"
+    rf"|(?:1{_DOT_GAP})?[0-9]{{3}}(?P<dash>[.\u2010-\u2015-])[0-9]{{3}}(?P=dash)[0-9]{{4}}"
+    rf"|(?:1{_DOT_GAP})?[2-9][0-9]{{2}}{_DOT_GAP}[2-9][0-9]{{2}}{_DOT_GAP}[0-9]{{4}})"  # bare digits: such as can be dialled
+    rf"|(?P<trunk>(?:\(0[1-9][0-9]{{1,4}}\) ?|0[1-9][0-9]{{1,4}}{_GAP[:-1]})[0-9]{{3,8}}(?:{_GAP}[0-9]{{3,4}})?)"
+    rf"|(?P<other>\+[1-9](?:{_LOOSE_GAP}[0-9]){{7,14}}|00[1-9](?:{_LOOSE_GAP}[0-9]){{8,14}})"
+    r")(?![0-9])"
+)
+_extension = re.compile(r"(?i) ?(?:x|ext\.?|extension|#|转) ?[0-9]{1,6}")
+_country_code = re.compile(_COUNTRY_CODE)
+_groups = re.compile(r"[0-9]+")
+_unspaced = re.compile(f"[{_UNSPACED}]")
+_spaced = re.compile(rf"[^\W{_UNSPACED}]")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One value: its place in the text, its kind, and the `value` that is the same however it is written: by that its fake is chosen.
+
+    A phone's value is `country code:number`, without the zeros that only dialling needs; where it says no country, 0 is the code."""
+
+    start: int
+    stop: int
+    kind: PersonalKind
+    value: str
+
+
+def emails(text: str) -> Iterator[Found]:
+    for match in _email.finditer(text) if "@" in text else ():
+        yield Found(match.start(), match.end(), "email", match[0].casefold())
+
+
+def urls(text: str) -> Iterator[Found]:
+    for match in _url.finditer(text):
+        whole = _without_punctuation(match[0])
+        host = _host.match(whole)
+        if host is not None and not host[0].endswith("www.") and (whole.find("://") > 0 or host[0].count(".") > 1):
+            yield Found(match.start(), match.start() + len(whole), "url", whole)
+
+
+def ips(text: str) -> Iterator[Found]:
+    for match in _ip4.finditer(text):
+        if _is_ip(IPv4Address, match[0]):
+            yield Found(match.start(), match.end(), "ip", match[0])
+    for match in _ip6.finditer(text):
+        found = match[0].removesuffix(":") if not match[0].endswith("::") else match[0]
+        groups = [group for group in found.split(":") if group]
+        told = len(groups) == 8 or (
+            len(groups) >= 2 and any(map(str.isdigit, found)) and (len(groups) > 2 or max(map(len, groups)) > 2)
+        )
+        if told and _is_ip(IPv6Address, found):  # `1::2` and `a::b` are no addresses in a text
+            yield Found(match.start(), match.start() + len(found), "ip", str(IPv6Address(found)))
+
+
+def id_numbers(text: str) -> Iterator[Found]:
+    for match in _id_number.finditer(text):
+        value = re.sub("[^0-9X]", "", match[0].upper())
+        if _is_day(value[6:14]) and value[17] == id_check(value[:17]) and _stands_alone(text, match.start(), match.end()):
+            yield Found(match.start(), match.end(), "id_number", value)
+
+
+def cards(text: str) -> Iterator[Found]:
+    """A run of digit groups may hold more than the card (a year before, a code behind), so each run of groups in it is tried."""
+    for match in _digit_groups.finditer(text):
+        groups = [(match.start() + group.start(), match.start() + group.end()) for group in _groups.finditer(match[0])]
+        first = 0
+        while first < len(groups):
+            most = min(len(groups), first + _CARD_GROUPS)
+            stop = next((stop for stop in range(most, first, -1) if _is_card(text, groups[first:stop])), 0)
+            if stop:
+                start, end = groups[first][0], groups[stop - 1][1]
+                yield Found(start, end, "card", _digits(text[start:end]))
+            first = stop or first + 1
+
+
+def ibans(text: str) -> Iterator[Found]:
+    for match in _iban.finditer(text):
+        length = IBAN_CHARACTERS.get(match[0][:2].upper())
+        if length is None:
+            continue
+        stop, value = _gather(text, match.start(), length)
+        if len(value) == length and not _is_ascii_word(text[stop : stop + 1]) and iban_check(value[:2], value[4:]) == value[2:4]:
+            yield Found(match.start(), stop, "iban", value)
+
+
+def phones(text: str) -> Iterator[Found]:
+    for match in _phone.finditer(text):
+        start, stop = match.start(), match.end()
+        extension = _extension.match(text, stop)
+        if not _stands_alone(text, start, extension.end() if extension else stop):
+            continue
+        digits = _digits(match[0])
+        if match["mobile"]:
+            country, number = "86", digits[-11:]
+        elif match["landline"]:
+            country, number = "86", digits.removeprefix("00").removeprefix("86")
+        elif match["american"]:
+            country, number = "1", digits[-10:]
+        elif match["trunk"]:
+            country, number = "0", digits if 10 <= len(digits) <= 11 else ""
+        else:
+            digits = digits.lstrip("0")
+            code = _country_code.match(digits)
+            country = code[0] if code else ""
+            number = digits.removeprefix(country)
+        if len(number := number.lstrip("0")) >= 6:
+            yield Found(start, stop, "phone", f"{country}:{number}")
+
+
+class Names:
+    """The names of a list, wherever they stand in a text: as whole words in scripts with spaces, in any place of a text without. A name
+    that the list writes with capitals is not taken where it has none: `Rose` is not `rose`."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._known: dict[str, str] = {}
+        lengths: dict[str, set[int]] = {}
+        for name in names:
+            self._known[name.casefold()] = name
+            lengths.setdefault(name[0].casefold(), set()).add(len(name))
+        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
+        unspaced = "".join(re.escape(first) for first in self._lengths if _unspaced.match(first))
+        self._starts = re.compile(rf"(?<![^\W{_UNSPACED}])[^\W{_UNSPACED}]" + (f"|[{unspaced}]" if unspaced else ""))
+
+    def __call__(self, text: str) -> Iterator[Found]:
+        stop = 0
+        for match in self._starts.finditer(text):
+            start = match.start()
+            for length in self._lengths.get(match[0].casefold(), ()) if start >= stop else ():
+                found = text[start : start + length]
+                if self._is_name(found, text[start + length : start + length + 1]):
+                    stop = start + length
+                    yield Found(start, stop, "name", found.casefold())
+                    break
+
+    def _is_name(self, found: str, following: str) -> bool:
+        listed = self._known.get(found.casefold())
+        if listed is None or (found.islower() and not listed.islower()):
+            return False
+        return bool(_unspaced.match(found[-1])) or not _spaced.match(following)
+
+
+FINDERS: Mapping[PersonalKind, Callable[[str], Iterator[Found]]] = {
+    "id_number": id_numbers,
+    "card": cards,
+    "iban": ibans,
+    "url": urls,
+    "email": emails,
+    "ip": ips,
+    "phone": phones,
+}
+
+
+def find(text: str, finders: Sequence[Callable[[str], Iterator[Found]]]) -> list[Found]:
+    """What the finders find, in the order of the text. Where values overlap, the longest is taken, of equally long ones by PRECEDENCE."""
+    found = [value for finder in finders for value in finder(text)]
+    if len(found) > 1:
+        kept: list[Found] = []  # in the order of the text
+        for value in sorted(found, key=lambda value: (value.start - value.stop, PRECEDENCE.index(value.kind), value.start)):
+            at = bisect(kept, value.start, key=_start)
+            if (at == 0 or kept[at - 1].stop <= value.start) and (at == len(kept) or value.stop <= kept[at].start):
+                kept.insert(at, value)
+        return kept
+    return found
+
+
+def screen(kinds: Iterable[PersonalKind]) -> str:
+    """A pattern of RE2 (Arrow's) without which no text has a value of these kinds, names aside."""
+    digits = r"[0-9](?:[ .()/\x{2010}-\x{2015}-]{0,3}[0-9]){6}"
+    needed: dict[PersonalKind, str] = {
+        "id_number": digits,
+        "card": digits,
+        "phone": digits,
+        "iban": r"[A-Za-z]{2}[0-9]{2}(?:[ -]?[0-9A-Za-z]){11}",
+        "url": "://|[Ww][Ww][Ww][.]",
+        "email": "@",
+        "ip": r"[0-9](?:[.][0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:",
+    }
+    return "|".join(dict.fromkeys(needed[kind] for kind in sorted(kinds) if kind in needed))
+
+
+def listed_names(data: bytes) -> list[str]:
+    """A file's names, one a line, as normalised text has them. ValueError says which line holds none."""
+    names: dict[str, None] = {}
+    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
+        name = " ".join(normalize("NFKC", line).split())
+        if len(name) == 1:
+            raise ValueError(f"line {number} has one character: a name has two at least")
+        if name:
+            names[name] = None
+    return list(names)
+
+
+def _start(found: Found) -> int:
+    return found.start
+
+
+def _is_card(text: str, groups: Sequence[tuple[int, int]]) -> bool:
+    """Groups of digits are a card's where all but the last have four or more and the check digit agrees. What is rather a phone with a
+    prefix, or milliseconds since 1970, is one only where the text says `card`."""
+    start, stop = groups[0][0], groups[-1][1]
+    digits = _digits(text[start:stop])
+    if (
+        not (13 if digits[:2] not in _MAESTRO else 12) <= len(digits) <= 19
+        or any(end - begin < 4 for begin, end in groups[:-1])
+        or len(set(digits)) == 1
+    ):
+        return False
+    if luhn_check(digits[:-1]) != digits[-1] or not _stands_alone(text, start, stop):
+        return False
+    return _no_card.fullmatch(digits) is None or _card_words.search(text[max(0, start - 24) : start]) is not None
+
+
+def _stands_alone(text: str, start: int, stop: int) -> bool:
+    """The number is no piece of another, of a decimal or of a code of letters and digits; a word may touch it (`tel13800138000`)."""
+    before, after = text[max(0, start - 24) : start], text[stop : stop + 2]
+    if re.search(r"[0-9]$|[0-9]\.$|[0-9][A-Za-z]{1,23}$", before):
+        return False
+    return re.match(r"[0-9A-Za-z]|\.[0-9]", after) is None
+
+
+def _gather(text: str, start: int, length: int) -> tuple[int, str]:
+    """So many letters and digits from `start`, one space or dash between any two: where they end, and them in capitals."""
+    at, value = start, ""
+    while len(value) < length and at < len(text):
+        if _is_ascii_word(text[at]):
+            value += text[at].upper()
+        elif text[at] not in " -" or not _is_ascii_word(text[at + 1 : at + 2]):
+            break
+        at += 1
+    return at, value
+
+
+def _without_punctuation(url: str) -> str:
+    """What ends the sentence is not the URL's, nor is the bracket that it stands in."""
+    while url and (
+        url[-1] in ".,;:!?'*~_" or (url[-1] == ")" and url.count("(") < url.count(")")) or (url[-1] == "]" and "[" not in url)
+    ):
+        url = url[:-1]
+    return url
+
+
+def _is_ip(of: Callable[[str], object], text: str) -> bool:
+    try:
+        of(text)
+    except AddressValueError:
+        return False
+    return True
+
+
+def _is_day(digits: str) -> bool:
+    try:
+        date(int(digits[:4]), int(digits[4:6]), int(digits[6:]))
+    except ValueError:
+        return False
+    return True
+
+
+def _digits(text: str) -> str:
+    return "".join(_groups.findall(text))
+
+
+def _is_ascii_word(character: str) -> bool:
+    return character.isascii() and character.isalnum()
