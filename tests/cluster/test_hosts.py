@@ -91,6 +91,6 @@ def test_a_host_whose_environment_asks_for_other_instructions_makes_the_plans_ro
 @pytest.mark.slow
 def test_a_host_that_cannot_make_the_plans_rows_refuses_by_name(steps: Steps) -> None:
     step = steps["refuses"]
-    assert step["code"] == 1
+    assert step["code"] == 1, step["told"]
     assert "host-5" in step["told"] and "capability DEFAULT" in step["told"]
     assert "10.77.0.5" not in step["makers"], "nothing was made there"

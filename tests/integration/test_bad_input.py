@@ -273,7 +273,7 @@ def test_what_the_first_rows_show_is_refused_before_ray_starts(
     Path("ragged.csv").write_text("a,b\n1,2,3\n")
     truncate(parquet("broken.parquet", a=range(1000)))
     parquet("bytes.parquet", blob=[b"\xff"] * 10)
-    monkeypatch.setattr("raysynth.stages.prepare.map_ordered", fail_if_called)
+    monkeypatch.setattr("raysynth.stages.input_profile.map_ordered", fail_if_called)
     assert call(monkeypatch, "run", "recipe.yaml", "--set", f"source={source}", "--set", "evaluate=null") == 2
     errors = capsys.readouterr().err
     assert told in errors and "Traceback" not in errors
