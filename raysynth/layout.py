@@ -41,17 +41,22 @@ class Fields(Layout):
 @dataclass(frozen=True)
 class Tokens(Layout):
     """Texts beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `tokens`: (rows, length) int32, the
-    texts of a row one behind the other, `texts` of them, each ended by END and the last one followed by PAD. A row of which an END is
-    missing was too long. Where the row has no text, NULL stands for it."""
+    texts of a row one behind the other, each ended by END and the last one followed by PAD. A row of which an END is missing was too
+    long. Where the row has no text, NULL stands for it: `nullable` says of each of the texts whether that may be."""
 
     fields: tuple[Field, ...]
     vocabulary: int
     length: int
-    texts: int
+    nullable: tuple[bool, ...]
 
     PAD: ClassVar[int] = 0
     END: ClassVar[int] = 1
     NULL: ClassVar[int] = 2
+
+    @property
+    def texts(self) -> int:
+        """How many a row has."""
+        return len(self.nullable)
 
 
 @dataclass(frozen=True)

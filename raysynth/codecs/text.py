@@ -56,6 +56,7 @@ class Text(Codec):
         self.tokens, self.max_tokens = tokens, max_tokens
         self.table = Tabular(Schema(tuple(column for column in schema if column.kind != "text")), seed=seed)
         self.lengths: list[int] = []
+        self.nullable: list[bool] = []
         self.told: Facts = {}
 
     def observe(self, rows: pa.Table) -> TextStats:
@@ -74,6 +75,7 @@ class Text(Codec):
             column.name: {"texts": len(lengths), "cut": int((lengths > most).sum()), "max_tokens": most}
             for column, lengths, most in zip(self.texts, found, self.lengths, strict=True)
         }
+        self.nullable = [stats.texts[column.name].null_count > 0 for column in self.texts]
         self.told = {"sampled": cut}
         return self._lay_out()
 
@@ -110,19 +112,19 @@ class Text(Codec):
         pairs = [part for pair in self.vocabulary.merges for part in pair]
         arrays = {f"table.{name}": array for name, array in arrays.items()}
         arrays |= {"characters": _joined(self.vocabulary.characters), "merges": _joined(pairs)}
-        return arrays, {"table": facts, "lengths": self.lengths, "told": self.told}
+        return arrays, {"table": facts, "lengths": self.lengths, "nullable": self.nullable, "told": self.told}
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
         table = {name.removeprefix("table."): array for name, array in arrays.items() if name.startswith("table.")}
         self.table.load(table, facts["table"])
         parts = _split(arrays["merges"])
         self.vocabulary = Vocabulary(tuple(_split(arrays["characters"])), tuple(zip(parts[::2], parts[1::2], strict=True)))
-        self.lengths, self.told = list(facts["lengths"]), facts["told"]
+        self.lengths, self.nullable, self.told = list(facts["lengths"]), list(facts["nullable"]), facts["told"]
         self._lay_out()
 
     def _lay_out(self) -> Tokens:
         fields = cast("Fields", self.table.layout).fields
-        layout = Tokens(fields, self.vocabulary.size, sum(self.lengths) + len(self.texts), len(self.texts))
+        layout = Tokens(fields, self.vocabulary.size, sum(self.lengths) + len(self.texts), tuple(self.nullable))
         self.layout = layout
         return layout
 

@@ -108,7 +108,7 @@ class Texts(Trained):
         uniform = draws.uniform("token", length).astype(np.float32)
         known = self._known(codes, start, device)
         context = {name: array[:SLOTS].clone() for name, array in known.items()}
-        memory = self.memory(device)
+        memory, nullable = self.memory(device), np.array(self.shape.nullable)
         tokens = np.full((rows, length), Tokens.PAD, dtype=np.int32)
         row, place, text = np.arange(SLOTS), np.zeros(SLOTS, dtype=np.int64), np.zeros(SLOTS, dtype=np.int64)
         previous, waiting = np.full(SLOTS, Tokens.END, dtype=np.int64), SLOTS
@@ -116,7 +116,8 @@ class Texts(Trained):
             logits = self.logits(context, memory, *(torch.from_numpy(array).to(device) for array in (previous, place, text)))
             at = np.zeros(SLOTS, dtype=np.float32)
             at[busy] = uniform[row[busy], place[busy]]
-            drawn = self._chosen(logits, torch.from_numpy(previous).to(device), torch.from_numpy(at).to(device)).cpu().numpy()
+            told = (torch.from_numpy(array).to(device) for array in (previous, nullable[np.minimum(text, len(nullable) - 1)], at))
+            drawn = self._chosen(logits, *told).cpu().numpy()
             tokens[row[busy], place[busy]] = drawn[busy]
             previous, place, text = drawn, place + 1, text + (drawn == Tokens.END)
             ended = busy[(text[busy] == self.shape.texts) | (place[busy] == length)]
@@ -138,12 +139,12 @@ class Texts(Trained):
             parts.append(self.contexts(*told))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _chosen(self, logits_RV: Tensor, previous_R: Tensor, uniform_R: Tensor) -> Tensor:
+    def _chosen(self, logits_RV: Tensor, previous_R: Tensor, nullable_R: Tensor, uniform_R: Tensor) -> Tensor:
         """(R,) tokens by the inverse of the distribution function. A text is NULL or has tokens, never both."""
         after_null, inside = previous_R == Tokens.NULL, previous_R != Tokens.END
         logits_RV = logits_RV / self.temperature
         logits_RV[:, Tokens.PAD] = -torch.inf
-        logits_RV[inside, Tokens.NULL] = -torch.inf
+        logits_RV[inside | ~nullable_R, Tokens.NULL] = -torch.inf
         logits_RV[after_null, Tokens.NULL :] = -torch.inf
         p_RV = torch.softmax(self._cut(logits_RV), dim=1)
         cdf_RV = torch.cumsum(p_RV, dim=1)

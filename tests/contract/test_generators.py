@@ -50,7 +50,7 @@ def _tokens() -> tuple[Layout, Batch, Given]:
         texts[1] = [Tokens.NULL] if row % 9 == 0 else texts[1] * 3 if row % 50 == 0 else texts[1]
         found = [token for text in texts for token in [*text, Tokens.END]][:12]
         tokens[row, : len(found)] = found
-    layout = Tokens((Field("kind", "kind", 3), Field("other", "other", 4)), vocabulary=40, length=12, texts=2)
+    layout = Tokens((Field("kind", "kind", 3), Field("other", "other", 4)), vocabulary=40, length=12, nullable=(False, True))
     codes = np.stack([kind, noise.integers(0, 4, 128)], axis=1).astype(np.int32)
     return layout, Batch({"codes": codes, "tokens": tokens}), FieldsGiven({0: np.array([False, True, True])})
 
@@ -163,6 +163,7 @@ def test_a_batch_has_the_rows_asked_for_in_the_layout_of_the_train_rows(
         after_null = tokens[:, 1:][tokens[:, :-1] == Tokens.NULL]
         assert (after_null == Tokens.END).all(), "a text that is null has no tokens"
         assert len(after_null) or "top_p" in options
+        assert (tokens[:, 0] != Tokens.NULL).all(), "the first text is never null"
 
 
 @every_generator
