@@ -28,7 +28,7 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 	"$(BIN)/python" -m ruff check .
 	"$(BIN)/python" -m pyright
 	"$(BIN)/python" -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
-	"$(BIN)/python" -m pytest tests/unit tests/contract -n 2
+	"$(BIN)/python" -m pytest tests/unit tests/contract -n 2 --dist loadfile
 
 test: check ## all of check, and the tests of integration, browser and cluster (skipped by name without Chromium, or namespaces)
 	@set -e

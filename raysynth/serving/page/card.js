@@ -7,7 +7,7 @@ import { count, counted, short, shown } from './words.js';
 /** @typedef {{name: string, value: number | null, worst: number, best: number, ceiling: number | null, columns?: Record<string, number>,
  *   facts?: Record<string, unknown>, why?: string}} Score */
 
-const PRIVACY = new Set(['exact_copies', 'nearer_to_train']);
+const PRIVACY = new Set(['exact_copies', 'nearer_to_train', 'text_copies', 'copied_8grams', 'longest_copy']);
 const WORST_COLUMNS = 8;
 
 /** The report's words (raysynth/report.py), which a test holds equal to these. */
@@ -24,6 +24,26 @@ const EXPLAINED = {
   utility_mix: 'How good it is if it learnt from the mix of real and synthetic rows.',
   exact_copies: 'The share of synthetic rows that repeat a real train row cell by cell. Where few rows are possible, some must.',
   nearer_to_train: 'The share of synthetic rows nearer to a train row than to a held-out one: 0.5 if none was learnt by heart.',
+  distinct_1: 'How varied the words are: different ones per word.',
+  distinct_2: 'How varied pairs of words are: different ones per pair. Below the ceiling the texts repeat themselves.',
+  distinct_3: 'How varied runs of three words are: different ones per run.',
+  self_overlap: 'The share of runs of four words that stand in another synthetic text too; the ceiling is the habit of real texts.',
+  perplexity_of_synthetic: 'How hard the texts are to foresee for a model of real ones, as a choice among so many words. Above the ceiling they are less fluent than real texts; far below it plainer, or copies.',
+  perplexity_by_synthetic: 'How hard held-out real texts are to foresee for a model that learnt from synthetic ones.',
+  text_lengths: 'How alike the lengths are, in words: 1 is the same.',
+  vocabulary: 'The share of the words that real texts have too; the rest is invented or misspelt.',
+  text_frechet: 'How far the meanings are from those of real texts, by a sentence encoder: 0 is the same, 2 has nothing in common.',
+  text_precision: 'The share of synthetic texts that mean something that real ones mean.',
+  text_recall: 'The share of real texts whose meaning synthetic ones reach.',
+  text_density: 'How closely real texts surround the synthetic ones in meaning; more than 1 is possible.',
+  text_coverage: 'The share of real texts that have a synthetic text of nearly the same meaning.',
+  text_copies: 'The share of synthetic texts that are a real train text, but for case and spacing. Short ones often must be.',
+  copied_8grams: 'The share of synthetic texts that have eight words in a row from a real train text.',
+  longest_copy: 'How many words in a row a synthetic text has, on average, from some real train text; 32 and more count as 32.',
+  text_utility_synthetic: 'How well a judge of labels does on held-out real texts if it learnt from synthetic texts alone.',
+  text_utility_real: 'How well it does if it learnt from as many real texts: what the other two are measured by.',
+  text_utility_mix: 'How well it does if it learnt from the mix of real and synthetic texts.',
+  label_fidelity: 'The share of synthetic texts whose label is what a judge of real texts says of them.',
 };
 
 /** @param {any} card as GET /v1/models/{id} answers @returns {HTMLElement[]} */
