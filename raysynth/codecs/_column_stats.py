@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from raysynth.codecs._numbers import decimals_of, is_float, is_number, specials_of, to_numbers
 from raysynth.draws import row_words
+from raysynth.errors import DataError
 from raysynth.layout import Array
-from raysynth.schema import FILE, ROW
+from raysynth.schema import FILE, ROW, Column
 
 MAX_COUNTED = 131_072  # distinct values counted exactly; above it the sample of the rows stands for the column
 MAX_SAMPLE_ROWS = 100_000
@@ -102,6 +103,16 @@ class TableStats:
         words = np.concatenate([self.words, other.words])
         sample = pa.concat_tables([self.sample, other.sample])
         return TableStats(columns, *lowest(words, sample))
+
+
+def column_of(rows: pa.Table, column: Column) -> pa.Array:
+    """The rows' own. DataError where it is missing, or of another type than the schema says."""
+    if rows.schema.get_field_index(column.name) < 0:
+        raise DataError(f"column '{column.name}': missing from the rows. They have: {', '.join(rows.column_names)}")
+    found = rows.column(column.name)
+    if found.type != column.type:
+        raise DataError(f"column '{column.name}': of type {found.type} here, and of type {column.type} in the schema")
+    return whole(found)
 
 
 def id_words(rows: pa.Table, seed: int) -> NDArray[np.uint64]:

@@ -10,12 +10,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.codecs._coding import Coding
-from raysynth.codecs._column_stats import ColumnStats, TableStats, id_words, lowest, observe_column, whole
+from raysynth.codecs._column_stats import ColumnStats, TableStats, column_of, id_words, lowest, observe_column, whole
 from raysynth.codecs._identifiers import Identifier, identifier_of
 from raysynth.codecs._numbers import Mask, is_number
 from raysynth.codecs.base import Codec, Stats
 from raysynth.draws import Draws
-from raysynth.errors import DataError, RecipeError
+from raysynth.errors import RecipeError
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven
 from raysynth.schema import Column, Schema
 from raysynth.where import Condition, Range, Values, Where
@@ -47,7 +47,7 @@ class Tabular(Codec):
         self.codings: list[Coding | Identifier] = []
 
     def observe(self, rows: pa.Table) -> TableStats:
-        columns = [self._column(rows, column) for column in self.schema]
+        columns = [column_of(rows, column) for column in self.schema]
         sample = pa.table(columns, names=self.schema.names)
         return TableStats(tuple(observe_column(column) for column in columns), *lowest(id_words(rows, self.seed), sample))
 
@@ -60,7 +60,7 @@ class Tabular(Codec):
         return self._lay_out()
 
     def encode(self, rows: pa.Table) -> Batch:
-        codes = [code for coding in self._learnt() for code in coding.to_codes(coding.encode(self._column(rows, coding.column)))]
+        codes = [code for coding in self._learnt() for code in coding.to_codes(coding.encode(column_of(rows, coding.column)))]
         empty = np.zeros((rows.num_rows, 0), dtype=np.int32)
         return Batch({"codes": np.stack(codes, axis=1).astype(np.int32) if codes else empty})
 
@@ -127,14 +127,6 @@ class Tabular(Codec):
     def _lay_out(self) -> Fields:
         self.layout = Fields(tuple(field for coding in self._learnt() for field in coding.fields()))
         return self.layout
-
-    def _column(self, rows: pa.Table, column: Column) -> pa.Array:
-        if rows.schema.get_field_index(column.name) < 0:
-            raise DataError(f"column '{column.name}': missing from the rows. They have: {', '.join(rows.column_names)}")
-        found = rows.column(column.name)
-        if found.type != column.type:
-            raise DataError(f"column '{column.name}': of type {found.type} here, and of type {column.type} in the schema")
-        return whole(found)
 
     def _settle_column(self, column: Column, seen: ColumnStats, sample: pa.Array) -> Coding | Identifier:
         if column.kind == "id" and (pa.types.is_integer(column.type) or pa.types.is_string(column.type)):

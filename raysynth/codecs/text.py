@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.codecs._column_stats import TableStats, id_words, lowest, whole
+from raysynth.codecs._column_stats import TableStats, column_of, id_words, lowest
 from raysynth.codecs._tokenizer import Vocabulary, learn
 from raysynth.codecs.base import Codec, Stats
 from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
-from raysynth.errors import DataError, RecipeError
+from raysynth.errors import RecipeError
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven, Tokens
-from raysynth.schema import Column, Schema
+from raysynth.schema import Schema
 from raysynth.where import Where
 
 MOST_CHARACTERS = 20_000  # of a text in the sample that tokens are learnt from
@@ -60,7 +60,9 @@ class Text(Codec):
         self.told: Facts = {}
 
     def observe(self, rows: pa.Table) -> TextStats:
-        texts = pa.table([self._column(rows, column) for column in self.texts], names=[column.name for column in self.texts])
+        texts = pa.table(
+            [column_of(rows, column).cast(pa.string()) for column in self.texts], names=[column.name for column in self.texts]
+        )
         table = self.table.observe(rows) if len(self.table.schema) else None
         return TextStats(table, *lowest(id_words(rows, self.seed), texts))
 
@@ -83,7 +85,7 @@ class Text(Codec):
         tokens = np.full((rows.num_rows, cast("Tokens", self.layout).length), Tokens.PAD, dtype=np.int32)
         filled = np.zeros(rows.num_rows, dtype=np.int64)
         for column, most in zip(self.texts, self.lengths, strict=True):
-            texts = self._column(rows, column).to_pylist()
+            texts = column_of(rows, column).to_pylist()
             for row, ids in enumerate(self.vocabulary.encode([text or "" for text in texts])):
                 found = [Tokens.NULL] if texts[row] is None else ids[:most]
                 if len(ids) <= most:
@@ -138,14 +140,6 @@ class Text(Codec):
             texts.append(None if ids[:1] == [Tokens.NULL] else self.vocabulary.decode(ids))
             start = end + 1
         return texts
-
-    def _column(self, rows: pa.Table, column: Column) -> pa.Array:
-        if rows.schema.get_field_index(column.name) < 0:
-            raise DataError(f"column '{column.name}': missing from the rows. They have: {', '.join(rows.column_names)}")
-        found = rows.column(column.name)
-        if found.type != column.type:
-            raise DataError(f"column '{column.name}': of type {found.type} here, and of type {column.type} in the schema")
-        return whole(found).cast(pa.string())
 
 
 def _joined(texts: Sequence[str]) -> Array:

@@ -27,6 +27,8 @@ GROUP_ROWS = 32  # rows of like length, which are learnt from together: what is 
 Share = Annotated[float, Limits(gt=0, le=1)]
 Positive = Annotated[float, Limits(gt=0)]
 Count = Annotated[int, Limits(ge=1)]
+Natural = Annotated[int, Limits(ge=0)]
+Dropout = Annotated[float, Limits(ge=0, lt=1)]
 Memory = dict[str, Tensor]
 """What the network keeps of each slot, slots first."""
 
@@ -168,6 +170,13 @@ class Texts(Trained):
 def lengths_of(tokens_BT: Tensor) -> Tensor:
     """(B,): tokens of each row, without the padding."""
     return (tokens_BT != Tokens.PAD).sum(1)
+
+
+def dropped(x: Tensor, share: float, noise: torch.Generator) -> Tensor:
+    """x with a share of its numbers set to nothing, the others raised as much."""
+    if share == 0:
+        return x
+    return x * (torch.empty(x.shape, device=x.device).bernoulli_(1 - share, generator=noise) / (1 - share))
 
 
 def texts_of(tokens_BT: Tensor) -> Tensor:

@@ -8,21 +8,17 @@ Shapes: B rows, R slots, T tokens of a row, V tokens that there are, D width, H 
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field as Limits
 from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.errors import RecipeError
-from raysynth.generators._texts import SLOTS, Count, Memory, Positive, Share, Texts, lengths_of, shifted, texts_of
+from raysynth.generators._texts import SLOTS, Count, Dropout, Memory, Natural, Positive, Share, Texts, dropped, shifted, texts_of
 from raysynth.layout import Tokens
-
-Natural = Annotated[int, Limits(ge=0)]
-Dropout = Annotated[float, Limits(ge=0, lt=1)]
 
 
 class LanguageModel(Texts):
@@ -54,11 +50,11 @@ class LanguageModel(Texts):
         texts_BT = texts_of(tokens_BT).clamp(max=self.shape.texts - 1)
         told_B1D = self.told_by(codes)[..., None, :]
         x_BTD = self.embedding[shifted(tokens_BT)] + self.of_text[texts_BT] + told_B1D
-        x_BTD = _drop(x_BTD, self.dropout if self.training else 0.0, noise)
+        x_BTD = dropped(x_BTD, self.dropout if self.training else 0.0, noise)
         turns_TE = self.turns_TE[: tokens_BT.shape[1]].to(x_BTD.device)
         for block in self.blocks:
             x_BTD = block(x_BTD, turns_TE, noise)
-        is_token_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < lengths_of(tokens_BT)[:, None]
+        is_token_BT = tokens_BT != Tokens.PAD
         logits = _normed(x_BTD, self.last_norm)[is_token_BT] @ self.embedding.T
         return functional.cross_entropy(logits, tokens_BT[is_token_BT], reduction="sum")
 
@@ -99,8 +95,8 @@ class _Block(nn.Module):
         q, k, v = (_normed(x_BTD, self.norm) @ self.read).view(rows, length, 3, self.heads, width // self.heads).unbind(2)
         q, k, v = _turned(q, turns_TE[:, None]).transpose(1, 2), _turned(k, turns_TE[:, None]).transpose(1, 2), v.transpose(1, 2)
         read = functional.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x_BTD = x_BTD + _drop(read.transpose(1, 2).flatten(2) @ self.write, dropout, noise)
-        return x_BTD + _drop(self._gated(x_BTD), dropout, noise)
+        x_BTD = x_BTD + dropped(read.transpose(1, 2).flatten(2) @ self.write, dropout, noise)
+        return x_BTD + dropped(self._gated(x_BTD), dropout, noise)
 
     def step(self, x_RD: Tensor, turns_RE: Tensor, keys: Tensor, values: Tensor, place: Tensor, seen_RT: Tensor) -> Tensor:
         """The next token of each slot; its key and its value are kept at `place`."""
@@ -121,13 +117,6 @@ class _Block(nn.Module):
 
 def _normed(x: Tensor, weight: Tensor) -> Tensor:
     return functional.rms_norm(x, weight.shape, weight, 1e-6)
-
-
-def _drop(x: Tensor, dropout: float, noise: torch.Generator) -> Tensor:
-    if dropout == 0:
-        return x
-    keep = torch.empty(x.shape, device=x.device).bernoulli_(1 - dropout, generator=noise)
-    return x * (keep / (1 - dropout))
 
 
 def _turns(length: int, width: int) -> Tensor:

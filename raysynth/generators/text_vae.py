@@ -22,12 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._texts import SLOTS, Count, Memory, Positive, Share, Texts, lengths_of, shifted
+from raysynth.generators._texts import SLOTS, Count, Dropout, Memory, Natural, Positive, Share, Texts, dropped, lengths_of, shifted
 from raysynth.layout import Batch, Tokens
 
-Natural = Annotated[int, Limits(ge=0)]
 Nats = Annotated[float, Limits(ge=0)]
-Dropout = Annotated[float, Limits(ge=0, lt=1)]
 
 
 class TextVae(Texts):
@@ -95,7 +93,7 @@ class TextVae(Texts):
     def _posterior(self, told_BD: Tensor, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
         """(B, Z) mean and log-variance."""
         states_BTD, _ = self.encoder(self._read(tokens_BT))
-        is_token_BT1 = (torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < lengths_of(tokens_BT)[:, None])[..., None]
+        is_token_BT1 = (tokens_BT != Tokens.PAD)[..., None]
         read_BD = (states_BTD * is_token_BT1).sum(1) / is_token_BT1.sum(1).clamp(min=1)
         x = torch.cat([read_BD, told_BD], dim=1)
         return self.to_mean(x), self.to_log_variance(x).clamp(-8.0, 4.0)
@@ -107,7 +105,7 @@ class TextVae(Texts):
             x_BTD = self._dropped(x_BTD * seen[..., None], noise)
         start_BD, input_BD = self._starts(told_BD, z_BZ)
         states_BTD, _ = self.decoder(x_BTD + input_BD[:, None], start_BD[None])
-        is_token_BT = torch.arange(tokens_BT.shape[1], device=tokens_BT.device) < lengths_of(tokens_BT)[:, None]
+        is_token_BT = tokens_BT != Tokens.PAD
         logits = self._dropped(states_BTD[is_token_BT], noise) @ self.embedding.T + self.bias
         return functional.cross_entropy(logits, tokens_BT[is_token_BT], reduction="sum")
 
@@ -123,9 +121,7 @@ class TextVae(Texts):
         return torch.tanh(self.to_start(x)), self.to_input(x)
 
     def _dropped(self, x: Tensor, noise: torch.Generator) -> Tensor:
-        if not self.training or self.dropout == 0:
-            return x
-        return x * (torch.empty(x.shape, device=x.device).bernoulli_(1 - self.dropout, generator=noise) / (1 - self.dropout))
+        return dropped(x, self.dropout if self.training else 0.0, noise)
 
     def _divergence(self, told_BD: Tensor, mean_BZ: Tensor, log_variance_BZ: Tensor) -> Tensor:
         """(B, Z): KL(N(mean, variance) ‖ N(the codes' mean, 1)) in nats."""
