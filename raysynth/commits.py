@@ -6,7 +6,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +22,7 @@ log = logging.getLogger("raysynth.runs")
 
 TASK_PARTS = 64
 ROW_GROUP_ROWS = 131_072
-MANIFEST_ROWS = 16_384  # are Python objects at once; all the others lie in Arrow, at a tenth of the memory
+MANIFEST_ROWS = 16_384  # are Python objects at once; the others of a row group lie in Arrow, at a tenth of the memory
 BOUND_CHARACTERS = 64  # a longer min or max is left out: a cut one would be no bound
 
 Table = tuple[str, pa.Table] | tuple[str, pa.Table | None, Mapping[str, Any]]  # sub folder, rows, what to note of the part
@@ -40,13 +40,14 @@ MANIFEST = pa.schema(
 )
 
 
-def parquet_bytes(table: pa.Table) -> bytes:
-    """One whole Parquet file; its bytes depend on the rows and the pyarrow version, never on how the rows were chunked."""
-    sink = pa.BufferOutputStream()
-    pq.write_table(
-        table.combine_chunks(),
+def parquet_bytes(rows: pa.Table | Iterable[pa.Table]) -> bytes:
+    """One whole Parquet file; its bytes depend on the rows and the pyarrow version, never on how the rows were chunked. Of several tables
+    all but the last have ROW_GROUP_ROWS rows."""
+    tables = iter([rows] if isinstance(rows, pa.Table) else rows)
+    first, sink = next(tables), pa.BufferOutputStream()
+    writer = pq.ParquetWriter(
         sink,
-        row_group_size=ROW_GROUP_ROWS,
+        first.schema,
         version="2.6",
         data_page_version="1.0",
         use_dictionary=True,
@@ -54,6 +55,10 @@ def parquet_bytes(table: pa.Table) -> bytes:
         compression_level=3,
         write_statistics=True,
     )
+    with writer:
+        for table in chain([first], tables):
+            if table.num_rows or table is first:
+                writer.write_table(table.combine_chunks(), row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue().to_pybytes()
 
 
@@ -188,29 +193,35 @@ def _finished(folder: Folder) -> dict[str, Any] | None:
     return outcome
 
 
-def _manifest(files: Iterable[Entry]) -> pa.Table:
+def _manifest(files: Iterable[Entry]) -> Iterator[pa.Table]:
+    """The lines of the manifest, a row group at a time: a plan may have a million of them, and the driver holds few."""
     rows = (
         (part, file.sub, file.name, file.rows, file.bytes, file.sha256, canonical(extra).decode()) for part, file, extra in files
     )
-    pieces: list[list[pa.Array]] = [[] for _ in MANIFEST]
+    pieces: list[pa.Table] = []
     while some := list(islice(rows, MANIFEST_ROWS)):
-        for piece, column, field in zip(pieces, zip(*some, strict=True), MANIFEST, strict=True):
-            piece.append(pa.array(column, field.type))
-    # Whole columns, one after another: what is written is whole, and this way only one column at a time lies there twice.
-    columns = [pa.chunked_array(pieces.pop(0), field.type).combine_chunks() for field in MANIFEST]
-    return pa.table(columns, schema=MANIFEST)
+        columns = zip(zip(*some, strict=True), MANIFEST, strict=True)
+        pieces.append(pa.table([pa.array(column, field.type) for column, field in columns], schema=MANIFEST))
+        if len(pieces) * MANIFEST_ROWS == ROW_GROUP_ROWS:
+            yield pa.concat_tables(pieces)
+            pieces.clear()
+    yield pa.concat_tables([MANIFEST.empty_table(), *pieces])
 
 
 def _settle(folder: Folder, files: Iterable[Entry], facts: Mapping[str, Any]) -> dict[str, Any]:
-    manifest = _manifest(files)
-    data = parquet_bytes(manifest)
+    counts: Counter[str] = Counter(rows=0, bytes=0, files=0)
+
+    def counted() -> Iterator[pa.Table]:
+        for table in _manifest(files):
+            counts.update(rows=pc.sum(table["rows"]).as_py() or 0, bytes=pc.sum(table["bytes"]).as_py() or 0, files=table.num_rows)
+            yield table
+
+    data = parquet_bytes(counted())
     name = f"manifest-{digest(data)[:HASH_CHARACTERS]}.parquet"
     put_content(folder.store, folder.system_url(name), data)
     made = {
         "committed": {"manifest": name, "sha256": digest(data)},
-        "rows": pc.sum(manifest["rows"]).as_py() or 0,
-        "bytes": pc.sum(manifest["bytes"]).as_py() or 0,
-        "files": manifest.num_rows,
+        **counts,
         **facts,
     }
     folder.store.put(folder.system_url("outcome.json"), canonical(made))
