@@ -191,7 +191,18 @@ def _gates(facts: Card) -> str:
 
 def _rules(recipe: Mapping[str, Any]) -> str:
     rules = cast("Sequence[Any]", recipe.get("rules") or ())
-    return "\n".join(["## Rules", "Every synthetic row obeys:", "", *(f"- {plain(rule)}" for rule in rules)]) if rules else ""
+    return (
+        "\n".join(["## Rules", "Every synthetic row obeys:", "", *(f"- {plain(_rule(rule))}" for rule in rules)]) if rules else ""
+    )
+
+
+def _rule(rule: Any) -> str:
+    """An expression, or a filter as {use, options}."""
+    if not isinstance(rule, Mapping):
+        return str(rule)
+    told = cast("Mapping[str, Any]", rule)
+    options = ", ".join(f"{name} {value}" for name, value in told.get("options", {}).items())
+    return f"{told['use']}: {options}" if options else str(told["use"])
 
 
 def _again(recipe: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from raysynth.cells import ISO, NULL_TOKENS, convert, flat, hash_texts, is_text,
 from raysynth.draws import Words, mix, row_words, word
 from raysynth.schema import FILE, ROW, Column, Schema
 from raysynth.sources.base import BadRow
+from raysynth.turns import turns_of
 
 DEFAULT = NULL_TOKENS
 TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
@@ -40,6 +41,12 @@ def clean(
             columns.append(nulls(table.num_rows, column.type))
             continue
         raw = flat(table.column(column.name))
+        if column.kind == "turns":
+            values, wrong = turns_of(tidy(raw.cast(pa.string()), null_tokens))
+            columns.append(values)
+            for at, reason in wrong.items():
+                reasons.setdefault(at, []).append(f"column '{column.name}': {reason}")
+            continue
         values, failed = _cast(raw, column, null_tokens, (formats or {}).get(column.name, ISO))
         columns.append(values)
         for at in np.flatnonzero(failed).tolist():

@@ -5,9 +5,7 @@
 
 import json
 import os
-import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -15,9 +13,9 @@ import typer
 
 from raysynth import progress
 from raysynth.cluster.session import pin_cpu
-from raysynth.commands import about_runs, keys, servers
-from raysynth.commands.arguments import Overrides, RecipePath, show
-from raysynth.errors import DataError, RaysynthError, StoppedError
+from raysynth.commands import about_runs, answer, keys, monitor, servers
+from raysynth.commands.arguments import Overrides, RecipePath, format_of_folder, show
+from raysynth.errors import RaysynthError, StoppedError
 
 if TYPE_CHECKING:
     from raysynth.runs import Folder
@@ -135,28 +133,12 @@ def profile(
     from raysynth.stages.prepare import check_source, source_of
     from raysynth.stages.profile import run as survey
 
-    use = use or _format_of_folder(source)
+    use = use or format_of_folder(source)
     recipe = parse_recipe({"name": "profile", "source": {"use": use, "url": source} if use else source})
     asked = source_of(recipe)
     shards = asked.shards(check_source(recipe))
     with session():
         show(survey(asked, shards, workers=2))
-
-
-def _format_of_folder(url: str) -> str | None:
-    """What the files in a folder are, where its name does not say it; None leaves the question to the recipe's check."""
-    from raysynth.parts import find
-    from raysynth.recipe import FORMATS
-
-    if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
-        return None
-    for use in ("parquet", "csv", "jsonl", "text"):
-        with suppress(DataError):
-            if find("sources", use)(url).files():
-                return use
-    raise DataError(
-        f"source '{url}': no such file, and no folder with Parquet, CSV, JSON Lines or text files. Check the name, or say --use csv"
-    )
 
 
 def _stage(last: str, path: Path, overrides: list[str] | None, *, force: bool = False) -> None:
@@ -193,6 +175,8 @@ for command in (
     about_runs.status,
     about_runs.verify,
     about_runs.gc,
+    monitor.monitor,
+    answer.answer,
 ):
     app.command()(command)
 app.add_typer(keys.app, name="keys")

@@ -56,7 +56,10 @@ class Client:
         columns: Sequence[str] | None = None,
     ) -> pa.Table:
         """Rows offset … offset + rows - 1 of the model's data set of this seed (drawn if None; the schema's metadata say it, raysynth.seed,
-        beside raysynth.digest). Without `where` the condition of the published data set holds, with {} none."""
+        beside raysynth.digest). Without `where` the condition of the published data set holds, with {} none.
+
+        `where`: column → a value, a list of values, a range ({"min": 1, "under": 9}), or how a text begins ({"starts": "Once upon"}); every
+        row meets all of it."""
         return pa.Table.from_batches(self.stream(model, rows=rows, seed=seed, offset=offset, where=where, columns=columns))
 
     def stream(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from raysynth.cells import BOOLEAN, INTEGER, JSON, NUMBER, ORDERS, flat, hash_texts, is_text, matches, moments, pc, tidy
 from raysynth.draws import Words
 from raysynth.errors import DataError
+from raysynth.turns import role_lists
 
 BOUND = 4096
 """Distinct values counted exactly; above it the values of the BOUND lowest hashes are kept, each with its exact count."""
@@ -173,6 +174,8 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
     text, counts = text.take(valid), counts[valid]
     present = int(counts.sum())
     parses, zones = _parses(text, counts) if is_text(type) else ({}, ())
+    if found == "nested" or parses.get("json"):
+        parses |= _turns(text, counts)
     numbers = _as_numbers(text, values.type, bool(parses.get("number")))
     lengths = np.asarray(pc.utf8_length(text), dtype=np.int64)
     spaces = np.asarray(pc.count_substring(text, " "), dtype=np.int64)
@@ -237,6 +240,12 @@ def _parses(text: pa.Array, counts: NDArray[np.int64]) -> tuple[dict[str, int], 
         parses[f"datetime {order} zoned"] = int(counts[zoned].sum())
         zones.update(np.unique(moment.offset_minutes[zoned]).tolist())
     return parses, tuple(sorted(zones))
+
+
+def _turns(text: pa.Array, counts: NDArray[np.int64]) -> dict[str, int]:
+    """How many cells are lists of turns with a role, and how many are empty lists."""
+    found, empty = role_lists(text)
+    return {"turns": int(counts[found].sum()), "empty list": int(counts[empty].sum())}
 
 
 def _cards(text: pa.Array, counts: NDArray[np.int64]) -> int:

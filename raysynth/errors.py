@@ -53,6 +53,10 @@ class StoppedError(RaysynthError):
     exit_code = 4
 
 
+class SpentError(StoppedError):
+    """A budget is spent within a task. Others, which may spend no more either, still end what they have begun."""
+
+
 class CorruptRunError(RaysynthError):
     """Bytes in a run do not match the hashes that were committed."""
 

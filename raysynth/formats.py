@@ -1,6 +1,6 @@
 """Rows ↔ the bytes of the five formats that are served: JSON, NDJSON, CSV, Arrow's stream and Parquet; and which one a request asks for.
 
-What is decoded is what was encoded, to the last bit, for every scalar type that raysynth keeps; how values are written in the three text
+What is decoded is what was encoded, to the last bit, for every type that raysynth keeps; how values are written in the three text
 formats is told in texts.py.
 """
 
@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from raysynth.commits import parquet_bytes
 from raysynth.errors import DataError, StoreError
+from raysynth.schema import TURNS
 from raysynth.texts import is_text, texts, values
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain values and most unions of types
@@ -126,7 +127,7 @@ class Ndjson(Writer):
 
 class Csv(Writer):
     """RFC 4180 with line feeds. Text is quoted, so that an empty one is not a null; a text that a spreadsheet would run as a formula, or
-    that starts with ', has one ' put before it."""
+    that starts with ', has one ' put before it. Turns are a text of JSON."""
 
     def begin(self) -> bytes:
         self.between = ["", *[","] * (len(self.schema) - 1), "\n"]
@@ -235,13 +236,13 @@ def _json_cells(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(type):
         odd = pc.invert(pc.is_finite(column))
         return pc.if_else(odd, _quoted(text), text) if pc.any(odd).as_py() else text
-    is_bare = pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_duration(type)
+    is_bare = pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_duration(type) or type == TURNS
     return text if is_bare else _quoted(text)
 
 
 def _csv_cells(column: pa.Array) -> pa.Array:
     text = texts(column)
-    if not is_text(column.type):
+    if not is_text(column.type) and column.type != TURNS:
         return text
     return _quoted(pc.replace_substring(pc.replace_substring_regex(text, _FORMULA, r"'\1"), '"', '""'))
 
@@ -278,7 +279,9 @@ def _loaded(data: bytes, media: str) -> Any:
 
 def _table(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
     made = [
-        pa.array(column, field.type) if pa.types.is_boolean(field.type) else values(pa.array(column, pa.string()), field.type)
+        pa.array(column, field.type)
+        if pa.types.is_boolean(field.type) or field.type == TURNS
+        else values(pa.array(column, pa.string()), field.type)
         for column, field in zip(columns, schema, strict=True)
     ]
     return pa.Table.from_arrays(made, schema=schema)

@@ -42,12 +42,14 @@ class Fields(Layout):
 class Tokens(Layout):
     """Texts beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `tokens`: (rows, length) int32, the
     texts of a row one behind the other, each ended by END and the last one followed by PAD. A row of which an END is missing was too
-    long. Where the row has no text, NULL stands for it: `nullable` says of each of the texts whether that may be."""
+    long. Where the row has no text, NULL stands for it: `nullable` says of each of the texts whether that may be. `roles`: of each text
+    that is a conversation, the ids with which its turns begin, the first thing in it; None of a plain text; empty where all are plain."""
 
     fields: tuple[Field, ...]
     vocabulary: int
     length: int
     nullable: tuple[bool, ...]
+    roles: tuple[tuple[int, ...] | None, ...] = ()
 
     PAD: ClassVar[int] = 0
     END: ClassVar[int] = 1
@@ -57,6 +59,40 @@ class Tokens(Layout):
     def texts(self) -> int:
         """How many a row has."""
         return len(self.nullable)
+
+    def barred(self) -> NDArray[np.bool_]:
+        """(2, texts, vocabulary): the tokens that a text cannot begin with, and those that cannot stand behind, by its roles alone."""
+        barred = np.zeros((2, self.texts, self.vocabulary), dtype=np.bool_)
+        for text, roles in enumerate(self.roles):
+            if roles is not None:
+                barred[0, text] = True
+                barred[0, text, self.NULL] = False
+            barred[:, text, [token for others in self.roles for token in others or ()]] = True
+            barred[:, text, list(roles or ())] = False
+        return barred
+
+
+@dataclass(frozen=True)
+class RecordColumn:
+    """What may stand in one column of Records, in JSON's terms. `values`: one of these (None: whatever is of the type); `minimum` and
+    `maximum`: from and up to, of a text its characters; `starts`: how a text begins."""
+
+    name: str
+    kind: str
+    type: str
+    nullable: bool
+    values: tuple[Any, ...] | None = None
+    minimum: Any = None
+    maximum: Any = None
+    starts: str = ""
+
+
+@dataclass(frozen=True)
+class Records(Layout):
+    """Whole rows, for whoever reads and writes text. Its batches hold `rows`: (rows,) of numpy's StringDType, each a JSON object with the
+    value of every column; `null` stands for a row that is none."""
+
+    columns: tuple[RecordColumn, ...]
 
 
 @dataclass(frozen=True)
@@ -89,3 +125,27 @@ class FieldsGiven(Given):
     codes inside may (the decoded row is checked again), so masks are as tight as the codec can make them."""
 
     masks: Mapping[int, NDArray[np.bool_]]
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """How a text begins, however it is cut into tokens. `allowed` (bytes, V): the tokens that may come next, by how many bytes of it are
+    written; `spelled` (V,): the bytes that each token writes."""
+
+    allowed: NDArray[np.bool_]
+    spelled: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class TokensGiven(FieldsGiven):
+    """For Tokens: how each text of a row begins (None: as it likes). The codes are drawn as they would be without: what a text begins
+    with says nothing of them."""
+
+    begun: tuple[Beginning | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class RecordsGiven(Given):
+    """For Records: the columns, with less in them than the layout's. The decoded row is checked again."""
+
+    columns: tuple[RecordColumn, ...]

@@ -54,6 +54,10 @@ def check(asked: Mix, schema: Schema) -> None:
         raise RecipeError(f"mix: the rows have a column '{ORIGIN}', the name in which a mix says where a row is from. Rename it")
     if asked.stratify_by is not None and asked.stratify_by not in names:
         raise RecipeError(_unknown("mix.stratify_by", asked.stratify_by, names))
+    if asked.stratify_by is not None and schema[asked.stratify_by].kind == "turns":
+        raise RecipeError(
+            f"mix.stratify_by: '{asked.stratify_by}' holds conversations, which have no shares. Choose a column of classes"
+        )
     for column in asked.partition_by:
         if column not in (*names, ORIGIN):
             raise RecipeError(_unknown("mix.partition_by", column, [*names, ORIGIN]))

@@ -1,20 +1,23 @@
 """A finished model ↔ its folder: model.json, and the codec's and the generator's arrays as safetensors. No pickle."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from safetensors.numpy import load, save
 
 from raysynth.codecs.base import Codec
 from raysynth.errors import CorruptRunError
-from raysynth.generators.base import Generator
 from raysynth.layout import Arrays, Facts
 from raysynth.markers import digest
 from raysynth.parts import find
 from raysynth.runs import Folder
 from raysynth.schema import Schema
+
+if TYPE_CHECKING:  # torch comes with it, which readers of models alone need not wait for
+    from raysynth.generators.base import Generator
 
 
 @dataclass(frozen=True)
@@ -24,12 +27,12 @@ class Model:
     schema: Schema
     derive: dict[str, str]
     codec: Codec
-    generator: Generator
+    generator: "Generator"
     digest: str
     facts: Facts
 
 
-def model_files(codec: Codec, generator: Generator, facts: Facts) -> dict[str, bytes]:
+def model_files(codec: Codec, generator: "Generator", facts: Facts) -> dict[str, bytes]:
     """The files of a model folder by name: each name but model.json bears the hash of its bytes."""
     files: dict[str, bytes] = {}
     described = dict(facts)
@@ -44,15 +47,16 @@ def model_files(codec: Codec, generator: Generator, facts: Facts) -> dict[str, b
     return files
 
 
-def load_model(folder: Folder) -> Model:
-    """A committed model folder → the model. CorruptRunError names a file whose bytes are not those that were committed."""
+def load_model(folder: Folder, aside: Mapping[str, Any] | None = None) -> Model:
+    """A committed model folder → the model. `aside`: options of the generator that decide no row, instead of those that it was made with.
+    CorruptRunError names a file whose bytes are not those that were committed."""
     data = folder.read("model.json")
     _check_committed(folder, "model.json", data)
     facts = cast("Facts", json.loads(data))
     schema = Schema.from_json(facts["schema"])
     codec = codec_of(facts["parts"]["codec"], schema, facts["seed"])
     codec.load(*_state(folder, facts["codec"]))
-    generator = generator_of(facts["parts"]["generator"], codec)
+    generator = generator_of({**facts["parts"]["generator"], **(aside or {})}, codec)
     arrays, state = _state(folder, facts["weights"])
     try:
         generator.load(arrays, state)
@@ -83,7 +87,7 @@ def codec_of(part: dict[str, Any], schema: Schema, seed: int) -> Codec:
     return made
 
 
-def generator_of(part: dict[str, Any], codec: Codec) -> Generator:
+def generator_of(part: dict[str, Any], codec: Codec) -> "Generator":
     """`{use, **options}` → an untrained generator of the codec's layout."""
     made: Generator = find("generators", part["use"])(codec.layout, **_options(part))
     return made

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from raysynth.draws import Words, mix, word
 from raysynth.errors import MissingExtraError
-from raysynth.schema import ROW
+from raysynth.schema import ROW, TURNS
+from raysynth.turns import contents
 from raysynth.words import language, ngrams, words
 
 PERMUTATIONS = 128
@@ -176,12 +177,23 @@ def _signatures(rows: pa.Table, columns: Sequence[str]) -> Iterator[tuple[NDArra
         some = rows.slice(start, _CHUNK_ROWS)
         shingled = [list[str]() for _ in range(some.num_rows)]
         for place, name in enumerate(columns):
-            for shingles, text in zip(shingled, some.column(name).to_pylist(), strict=True):
-                shingles += shingles_of(text or "", f"{place}{_SEPARATOR}" if place else "")
+            prefix = f"{place}{_SEPARATOR}" if place else ""
+            for row, text in _texts(some.column(name)):
+                shingled[row] += shingles_of(text, prefix)
         at = np.flatnonzero([bool(shingles) for shingles in shingled])
         if len(at):
             signed = sign([shingles for shingles in shingled if shingles], PERMUTATIONS, _SEED).to_rows()
             yield start + at, np.array(signed, np.uint32)
+
+
+def _texts(column: pa.ChunkedArray) -> Iterator[tuple[int, str]]:
+    """The column's texts, nulls left out, each with its row; of turns what is said in each of them."""
+    values = column.combine_chunks()
+    if values.type == TURNS:
+        texts, rows = contents(values)
+        yield from zip(rows.tolist(), map(str, texts.to_pylist()), strict=True)
+    else:
+        yield from ((row, str(text)) for row, text in enumerate(values.to_pylist()) if text is not None)
 
 
 def shingles_of(text: str, prefix: str = "") -> list[str]:

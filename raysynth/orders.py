@@ -23,7 +23,8 @@ _PART_BYTES = 128 << 20
 
 @dataclass(frozen=True)
 class Order:
-    """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe. `device`: cpu or cuda."""
+    """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe. `device`: cpu or cuda.
+    `filters`: {asked, digest, path}: what was asked, the digest of what they go by, and where in the model's run that lies."""
 
     digest: str
     seed: int
@@ -34,6 +35,7 @@ class Order:
     max_attempts: int
     cpu: str
     device: str = "cpu"
+    filters: Mapping[str, Any] | None = None
 
     def facts(self) -> dict[str, Any]:
         """What decides the bytes of the rows, and nothing else."""
@@ -48,11 +50,13 @@ class Order:
             "where": dict(self.where),
             "max_attempts": self.max_attempts,
             "fingerprint": fingerprint(self.cpu, self.device),
+            **({} if self.filters is None else {"filters": {key: self.filters[key] for key in ("asked", "digest")}}),
         }
 
     def plan(self, columns: int) -> Plan:
         plan = rows_plan(self.rows, self.rows_per_part or rows_per_part(columns))
         told = {"seed": self.seed, "rules": list(self.rules), "where": dict(self.where), "max_attempts": self.max_attempts}
+        told |= {} if self.filters is None else {"filters": dict(self.filters)}
         return Plan(plan.parts, {**plan.facts, **told})
 
 

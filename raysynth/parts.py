@@ -71,6 +71,12 @@ def whole_options(shelf: str, use: str, options: Mapping[str, Any]) -> dict[str,
     return {"use": use, **{name: item.default for name, item in known.items() if item.default is not item.empty}, **options}
 
 
+def deciding(shelf: str, part: Mapping[str, Any]) -> dict[str, Any]:
+    """`{use, **options}` without the options that its class sets aside: those that decide nothing of what it makes."""
+    aside: frozenset[str] = getattr(find(shelf, part["use"]), "aside", frozenset())
+    return {name: value for name, value in part.items() if name not in aside}
+
+
 def check_options(cls: type[Any], options: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The options as the constructor's annotations type them (a YAML list becomes a tuple where one is asked for).
 
@@ -89,7 +95,8 @@ def check_options(cls: type[Any], options: Mapping[str, Any], key: str) -> dict[
             checked[name] = _typed(hints.get(name, Any), value)
         except ValidationError as error:
             reasons = " or ".join(dict.fromkeys(explain(item) for item in error.errors(include_url=False)))
-            problems.append(f"{key}.{name}: {reasons} (got {show(value)}). {takes}")
+            got = "" if "key" in name else f" (got {show(value)})"  # it may be the key itself
+            problems.append(f"{key}.{name}: {reasons}{got}. {takes}")
     missing = [name for name, item in known.items() if item.default is item.empty and name not in options]
     problems += [f"{key}.{name}: must be given. {takes}" for name in missing]
     if problems:

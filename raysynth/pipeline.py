@@ -23,8 +23,10 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
-from raysynth.stages import augment, evaluate, generate, mix, prepare, probe, publish, train
+from raysynth.stages import augment, evaluate, generate, mix, model_parts, prepare, probe, publish, train
+from raysynth.stages.filters import filters_of
 from raysynth.stages.first_rows import first_rows
+from raysynth.stages.known import knowledge_of
 from raysynth.where import parse_where
 
 STAGES = ("prepare", "augment", "train", "generate", "mix", "evaluate", "publish")
@@ -120,6 +122,7 @@ def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
     _check_holdout(recipe, last)
     check_run_of_job(recipe)
     prepare.check_source(recipe)
+    knowledge_of(recipe)
     _check_machine(recipe)
     for warning in run.store.check(run.url, write=True):
         say(stage="store", warning=warning)
@@ -149,8 +152,10 @@ def check_columns(recipe: Recipe, schema: Schema) -> None:
             f"source.url: '{recipe.source.url}': every column is taken for an id ({', '.join(schema.learnt.names)}), and ids are made "
             "anew, so that nothing is left to learn. Set schema.columns.NAME.kind, or for CSV the option delimiter"
         )
-    for number, text in enumerate(recipe.rules):
-        Expression.parse(text, f"rules.{number}").holds(schema.arrow.empty_table())
+    model_parts.check_codec(recipe, schema)
+    for key, text in recipe.expressions.items():
+        Expression.parse(text, key).holds(schema.arrow.empty_table())
+    filters_of(recipe, schema, knowledge_of(recipe) if recipe.filters else None)
     parse_where(recipe.generate.where, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)
@@ -187,10 +192,10 @@ def planned(recipe: Recipe) -> dict[str, Any]:
     made): nothing is written. Bytes are an estimate: the real rows' own, before any is synthetic."""
     _check_holdout(recipe, STAGES[-1])
     files = prepare.check_source(recipe)
-    columns, row_bytes, seen = _seen(recipe, files)
+    row_bytes, seen = _seen(recipe, files)
     first = first_rows(recipe, files)
     check_columns(recipe, first.schema)
-    rows = recipe.generate.rows
+    rows, columns = recipe.generate.rows, len(first.schema)
     size = recipe.generate.rows_per_part or rows_per_part(columns)
     return {
         "prepare": {"files": len(files), "bytes": sum(file.size_bytes for file in files)},
@@ -206,16 +211,16 @@ def planned(recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def _seen(recipe: Recipe, files: list[InputFile]) -> tuple[int, float, str]:
-    """(columns of the synthetic rows, bytes of a row, where that was seen)."""
+def _seen(recipe: Recipe, files: list[InputFile]) -> tuple[float, str]:
+    """(bytes of a row, where that was seen)."""
     current = Run(recipe.run).current("prepared")
     if current is not None:
         facts, outcome = current.plan().facts, current.outcome() or {}
         same = {(entry["path"], entry["bytes"]) for entry in facts["snapshot"]} == {(file.path, file.size_bytes) for file in files}
         names = {column.name for column in Schema.from_json(facts["schema"])}
         if same and outcome.get("rows") and names >= set(recipe.derive):
-            return len(names), outcome["bytes"] / outcome["rows"], "the prepared rows"
+            return outcome["bytes"] / outcome["rows"], "the prepared rows"
     source = prepare.source_of(recipe)
     shard, table = prepare.first_rows(recipe, source, source.shards(files))
     rows = table.drop_columns([*ROW_ID])
-    return rows.num_columns + len(recipe.derive), rows.nbytes / rows.num_rows, f"the first rows of '{shard.file.path}'"
+    return rows.nbytes / rows.num_rows, f"the first rows of '{shard.file.path}'"

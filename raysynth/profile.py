@@ -13,7 +13,7 @@ from raysynth.cells import ISO, NULL_TOKENS, ORDERS, is_text
 from raysynth.cleaning import flat_ids
 from raysynth.column_profile import ColumnProfile, observe_column
 from raysynth.errors import DataError, RecipeError
-from raysynth.schema import FILE, ROW, Column, Kind, Schema, arrow_type
+from raysynth.schema import FILE, ROW, TURNS, Column, Kind, Schema, arrow_type
 
 _PERSONAL_NAMES = (
     r"(?i)(^|[_ .-])(e?mail|phone|mobile|ssn|passport|(first|last|full|sur)_?name|address|birth(day|_?date)|dob|iban)([_ .-]|$)"
@@ -117,12 +117,19 @@ def _is_numeric(column: ColumnProfile) -> bool:
 def _column(column: ColumnProfile, profile: Profile, override: Kind | None) -> Column:
     type = _promoted(column, lenient=override is not None)
     nullable = profile.missing(column) > 0
+    if override == "turns" or (override is None and _is_turns(column)):
+        return Column(column.name, "turns", TURNS, nullable or column.share("empty list") > 0)
     if override is not None:
         return Column(column.name, override, _type_of_kind(override, column, type), nullable)
     kind, type = _of_text(column) if is_text(type) else _of_type(column, type)
     if kind in ("integer", "category") and looks_like_id(column):
         kind = "id"
     return Column(column.name, kind, type, nullable)
+
+
+def _is_turns(column: ColumnProfile) -> bool:
+    """Lists whose every element says who speaks, and what. Bare lists of texts may be anything: there the recipe must say so."""
+    return column.all("turns", "empty list") and column.share("turns") > 0
 
 
 def _types(column: ColumnProfile) -> list[pa.DataType]:
@@ -280,7 +287,8 @@ def audit(profile: Profile, *, schema: Schema | None = None, duplicates: int | N
 def _audit_column(seen: ColumnProfile, column: Column, profile: Profile) -> dict[str, Any]:
     personal = _personal(seen)
     is_key = seen.present == profile.rows >= 20 and seen.values.unique and column.kind in ("id", "integer", "category")
-    shown = [] if personal or column.kind in ("id", "text", "json") else seen.values.common(5)  # a report repeats no one's data
+    plain = not personal and column.kind not in ("id", "text", "turns", "json")
+    shown = seen.values.common(5) if plain else []  # a report repeats no one's data
     return {
         "name": column.name,
         "kind": column.kind,
@@ -326,6 +334,9 @@ def _value_warnings(seen: ColumnProfile, column: Column, profile: Profile) -> li
 def _parse_warnings(seen: ColumnProfile, column: Column) -> list[str]:
     if column.kind in ("date", "datetime") and is_date_ambiguous(seen):
         return ["its dates read day first and month first alike; day first is taken"]
+    if column.kind == "json" and seen.share("turns") > 0 and seen.share("turns") + seen.share("empty list") >= 0.95:
+        bad = seen.present - seen.parses["turns"] - seen.parses.get("empty list", 0)
+        return [f"all but {bad:,} of its values are conversations; schema.columns.{seen.name}.kind: turns sets those rows apart"]
     if column.kind not in ("category", "text", "id"):
         return []
     dated = (

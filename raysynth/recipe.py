@@ -8,7 +8,17 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, cast, get_args
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from raysynth.errors import RecipeError
@@ -57,9 +67,11 @@ def _without_credentials(url: str) -> str:
 def _condition(value: Any) -> Any:
     if isinstance(value, Mapping):
         bounds = cast("Mapping[str, Any]", value)
+        if set(bounds) == {"starts"} and isinstance(bounds["starts"], str) and bounds["starts"]:
+            return value
         right = set(bounds) <= {"min", "max", "over", "under"} and all(_is_scalar(bound) for bound in bounds.values())
         if not bounds or not right or {"min", "over"} <= set(bounds) or {"max", "under"} <= set(bounds):
-            raise _refuse("a range takes min or over, and max or under")
+            raise _refuse("a range takes min or over, and max or under; how a text begins is {starts: …}")
     elif isinstance(value, list):
         if not value or not all(_is_scalar(item) for item in cast("list[Any]", value)):
             raise _refuse("a set takes one or more values")
@@ -137,6 +149,17 @@ class Part(Keys):
         return {**own, "options": {**options, **beside}}
 
 
+_RULE_KINDS = ("[expression]", "[filter]")
+
+
+def _kind_of_rule(value: Any) -> str:
+    return _RULE_KINDS[1] if isinstance(value, Mapping | Part) else _RULE_KINDS[0]
+
+
+Rule = Annotated[Annotated[Text, Tag(_RULE_KINDS[0])] | Annotated[Part, Tag(_RULE_KINDS[1])], Discriminator(_kind_of_rule)]
+"""An expression, or a filter by its name."""
+
+
 class SourcePart(Part):
     """Where the real rows are."""
 
@@ -144,7 +167,7 @@ class SourcePart(Part):
 
 
 class PrepareText(Keys):
-    """What is done to the columns of kind text before rows are compared and split."""
+    """What is done to the columns of kind text or turns before rows are compared and split."""
 
     normalise: bool = Field(
         default=True,
@@ -190,7 +213,7 @@ class Prepare(Keys):
     )
     text: PrepareText | None = Field(
         default=None,
-        description="Cleaning, de-identification and near-duplicates of columns of kind text; null: they stay as read.",
+        description="Cleaning, de-identification and near-duplicates of columns of kind text or turns; null: they stay as read.",
     )
 
     @model_validator(mode="after")
@@ -246,7 +269,7 @@ class Generate(Keys):
     )
     where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
         default_factory=dict,
-        description="Conditions that every row satisfies: a value, a list, or a range {min, max, over, under}.",
+        description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
     )
 
     @model_validator(mode="after")
@@ -302,6 +325,29 @@ class Evaluate(Keys):
     sample_rows: int = Field(
         default=200_000, ge=100, description="Rows of each side that scores which cannot look at every row rest on."
     )
+
+
+class KnowledgeFiles(Keys):
+    """What is known beside the rows."""
+
+    triples: Url | None = Field(
+        default=None, description="A CSV, TSV or JSONL file of facts: head, relation, tail; the relation `alias` gives other names."
+    )
+    lexicons: dict[str, Url] = Field(default_factory=dict, description="Lists by name: a UTF-8 file with one term a line.")
+    of: Annotated[tuple[str, ...], BeforeValidator(_fixed)] = Field(
+        default=(),
+        description="Columns whose values are heads: each relation with one tail a head becomes a column `COLUMN_RELATION`.",
+    )
+
+    @model_validator(mode="after")
+    def _hangs_together(self) -> Self:
+        if self.triples is None and not self.lexicons:
+            raise _refuse("give triples, lexicons or both, or leave knowledge out")
+        if self.of and self.triples is None:
+            raise _refuse("of: needs triples, the URL of a file of facts")
+        if len(set(self.of)) < len(self.of):
+            raise _refuse(f"of: names a column twice (got {list(self.of)})")
+        return self
 
 
 class Cluster(Keys):
@@ -368,8 +414,9 @@ class Recipe(Keys):
         Field(default_factory=lambda: Part(use=DEFAULT_GENERATOR), description="The distribution that is learnt.")
     )
     train: Train = Field(default_factory=Train, description="Fitting the generator.")
-    rules: Annotated[tuple[Text, ...], BeforeValidator(_fixed)] = Field(
-        default=(), description="Expressions that every row obeys; null passes."
+    knowledge: KnowledgeFiles | None = Field(default=None, description="Facts and lists of terms that guide what is made.")
+    rules: Annotated[tuple[Rule, ...], BeforeValidator(_fixed)] = Field(
+        default=(), description="What every row obeys: expressions, and filters as {use, options}; null passes."
     )
     generate: Generate = Field(default_factory=Generate, description="Making rows.")
     mix: Mix | None = Field(default=None, description="Real, augmented and synthetic rows in one data set; null: none is made.")
@@ -404,6 +451,16 @@ class Recipe(Keys):
             if later := sorted(Expression.parse(text, f"derive.{name}").columns & set(names[index:])):
                 raise _refuse(f"derive.{name}: reads {', '.join(later)}, which is not derived before it (got {text!r})")
         return self
+
+    @property
+    def expressions(self) -> dict[str, str]:
+        """The rules that are expressions, by their keys."""
+        return {f"rules.{number}": rule for number, rule in enumerate(self.rules) if isinstance(rule, str)}
+
+    @property
+    def filters(self) -> dict[str, Part]:
+        """The rules that are filters, by their keys."""
+        return {f"rules.{number}": rule for number, rule in enumerate(self.rules) if isinstance(rule, Part)}
 
     def defaults_view(self) -> dict[str, Any]:
         """Every key with its value, the defaults of the parts' options included: what `raysynth plan` shows."""
@@ -491,6 +548,8 @@ def _parts(recipe: Recipe) -> Iterator[tuple[str, str, Part]]:
     yield "generators", "generator", recipe.generator
     for number, op in enumerate(recipe.augment):
         yield "ops", f"augment.{number}", op
+    for key, rule in recipe.filters.items():
+        yield "filters", key, rule
 
 
 def _part_problems(shelf: str, key: str, part: Part) -> list[str]:
@@ -508,7 +567,7 @@ def _part_problems(shelf: str, key: str, part: Part) -> list[str]:
 
 def _line(error: ErrorDetails) -> str:
     """One problem as `key: what (got value). What is allowed`."""
-    path = [item for item in error["loc"] if item != "[key]"]
+    path = [item for item in error["loc"] if item not in ("[key]", *_RULE_KINDS)]
     key = "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in path).removeprefix(".")
     if error["type"] == "extra_forbidden":
         known = _keys(_model_at(path[:-1]))
@@ -570,6 +629,7 @@ def recipe_reference() -> str:
         ("train", Train),
         ("generate", Generate),
         ("augment", Op),
+        ("knowledge", KnowledgeFiles),
         ("mix", Mix),
         ("evaluate", Evaluate),
         ("cluster", Cluster),

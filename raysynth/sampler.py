@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 from raysynth.draws import Draws, SeededDraws
 from raysynth.errors import RecipeError, RuleError
 from raysynth.expressions import Expression
-from raysynth.generators.base import Trained
+from raysynth.filters.base import Filter
+from raysynth.generators.base import Remote, Trained
 from raysynth.models import Model
+from raysynth.turns import rows_as_texts
 from raysynth.where import parse_where, satisfied
 
 LEAST_ACCEPTANCE = 0.005
@@ -27,7 +29,7 @@ Failed = dict[str, NDArray[np.bool_]]
 
 
 class Sampler:
-    """`where` is the recipe's raw mapping. RecipeError on a condition or a rule that does not fit the schema."""
+    """`where` is the recipe's raw mapping, `filters` are settled. RecipeError on a condition or a rule that does not fit the schema."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Sampler:
         *,
         seed: int,
         rules: Sequence[str] = (),
+        filters: Sequence[Filter] = (),
         where: Mapping[str, Any] | None = None,
         max_attempts: int = 10_000,
     ) -> None:
@@ -45,6 +48,7 @@ class Sampler:
         learnt = model.schema.learnt
         self.given = model.codec.condition({name: condition for name, condition in self.where.items() if name in learnt})
         self.rules = [Expression.parse(rule, f"rules.{i}") for i, rule in enumerate(rules)]
+        self.filters = tuple(filters)
         self.derive = {name: Expression.parse(text, f"derive.{name}") for name, text in model.derive.items()}
         for rule in self.rules:
             rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
@@ -106,22 +110,27 @@ class Sampler:
         rows = pa.concat_tables(found)
         return rows.take(np.argsort(np.concatenate(order))) if order else rows
 
-    def check_acceptance(self) -> None:
-        """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once."""
-        if not self._probed and (self.rules or self.where):
-            acceptance = self.acceptance()
+    def check_acceptance(self, rows: int | None = None) -> None:
+        """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once. `rows`: of the data set, for
+        a generator whose rows cost something is only probed with rows that are then used."""
+        probe = self.model.generator.probe_rows
+        if isinstance(self.model.generator, Remote) and (rows or 0) < probe:
+            return
+        if not self._probed and (self.rules or self.filters or self.where):
+            acceptance = self.acceptance(probe, enough=LEAST_ACCEPTANCE)
             if acceptance < LEAST_ACCEPTANCE:
                 self._refusal = (
-                    f"rules: of 10,000 probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down by "
-                    f"{self.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
+                    f"rules: of {probe:,} probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down "
+                    f"by {self.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
                 )
             self.rejects.clear()
         self._probed = True
         if self._refusal:
             raise RuleError(self._refusal)
 
-    def acceptance(self, rows: int = 10_000) -> float:
-        """Share of first attempts that hold, over the first `rows` row numbers; `rejects` then says why the others did not."""
+    def acceptance(self, rows: int = 10_000, *, enough: float = 1.0) -> float:
+        """Share of first attempts that hold, over the first `rows` row numbers; `rejects` then says why the others did not. Once it is
+        sure to be `enough`, the other rows are not drawn, and it is more than what is returned."""
         numbers = np.arange(rows, dtype=np.uint64)
         kernel_rows = self.model.generator.kernel_rows
         held = 0
@@ -131,11 +140,16 @@ class Sampler:
             every = np.ones(len(part), dtype=np.bool_)
             held += int(self._holds(failed, every).sum())
             self._count(failed, every)
+            if held >= enough * rows:
+                break
         return held / rows
 
     def _try(self, draws: Draws, attempt: Numbers, width: int) -> tuple[pa.Table, NDArray[np.int64], int]:
         """One kernel call → the rows that hold, the slots they belong to, and how many attempts of each slot were tried."""
-        attempts = max(1, width // len(draws)) if attempt.any() else 1  # the first try mostly holds
+        once = (
+            isinstance(self.model.generator, Remote) or not attempt.any()
+        )  # the first try mostly holds; a call is made when it must
+        attempts = 1 if once else max(1, width // len(draws))
         tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(draws))
         drawn, failed = self._draw(replace(draws.take(np.repeat(np.arange(len(draws)), attempts)), attempts=tries))
         within = tries < self.max_attempts  # a call may try more: they never count, so that no batching saves a row
@@ -160,7 +174,9 @@ class Sampler:
             failed["where" if self.where else "the generator"] = ~batch.accepted[: len(draws)]
         if self.where:
             failed["where"] = ~satisfied(self.where, table) | failed.get("where", np.zeros(len(draws), dtype=np.bool_))
-        return table, failed | {f"rule '{rule.text}'": ~rule.holds(table) for rule in self.rules}
+        failed |= {f"rule '{rule.text}'": ~rule.holds(table) for rule in self.rules}
+        texts = rows_as_texts(table) if self.filters else table
+        return table, failed | {f"filter {one.name}": ~one.holds(texts) for one in self.filters}
 
     def _holds(self, failed: Failed, among: NDArray[np.bool_]) -> NDArray[np.bool_]:
         holds = among.copy()

@@ -9,12 +9,15 @@ import pyarrow as pa
 
 from raysynth.errors import DataError
 
-Kind = Literal["boolean", "integer", "number", "category", "date", "time", "datetime", "duration", "id", "text", "json"]
+Kind = Literal["boolean", "integer", "number", "category", "date", "time", "datetime", "duration", "id", "text", "turns", "json"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FILE = "_file"  # with ROW: the row id of a prepared row, the relative path of its input file …
 ROW = "_row"  # … and the absolute, zero-based index of the row in that file
 ROW_ID = (FILE, ROW)
+
+TURNS = pa.list_(pa.field("element", pa.struct([("role", pa.string()), ("content", pa.string())])))
+"""What a column of kind turns holds: conversations, each a list of who says what. The inner name is the one that Parquet gives."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,9 @@ class Schema:
 
 
 def arrow_type(text: str) -> pa.DataType:
-    """`str(type)` → the Arrow type: the scalar types, timestamps with a zone, decimals and durations. DataError on any other."""
+    """`str(type)` → the Arrow type: the scalar types, timestamps with a zone, decimals, durations and turns. DataError on any other."""
+    if text == str(TURNS):
+        return TURNS
     if match := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]", text):
         return pa.timestamp(cast(Literal["s", "ms", "us", "ns"], match[1]), tz=match[2])
     if match := re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", text):

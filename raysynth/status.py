@@ -24,6 +24,7 @@ STAGES = {
     "augmented": "augment",
     "encoded": "encode",
     "model": "train",
+    "filters": "generate",
     "synthetic": "generate",
     "mixed": "mix",
     "evaluation": "evaluate",

@@ -137,11 +137,16 @@ def check_extras(*, normalise: bool, languages: Sequence[str] | None) -> None:
         if find_spec(package) is None:
             raise MissingExtraError(f"prepare.text: needs the package '{package}'. Install it: pip install 'raysynth[text]'")
     if languages:
-        known = {str(found["lang"]) for found in _detector().detect("languages", model="lite", k=1000)}
+        known = known_languages()
         if unknown := sorted(set(languages) - known):
             raise RecipeError(
                 f"prepare.text.languages: no language '{unknown[0]}' is told apart. Known: {', '.join(sorted(known))}"
             )
+
+
+def known_languages() -> frozenset[str]:
+    """The codes that the detector tells apart."""
+    return frozenset(str(found["lang"]) for found in _detector().detect("languages", model="lite", k=1000))
 
 
 @lru_cache(maxsize=1)

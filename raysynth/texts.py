@@ -1,8 +1,9 @@
-"""Values of a column ↔ their texts: what JSON, NDJSON and CSV write, for every scalar type that raysynth keeps; nothing is lost.
+"""Values of a column ↔ their texts: what JSON, NDJSON and CSV write, for every type that raysynth keeps; nothing is lost.
 
 - A date, time or moment is ISO 8601 (a moment of a zone with its offset) with all digits of its unit; outside of the years 0 to 9999,
   where ISO 8601 has no common form, it is its number of units since 1970.
 - A duration is a whole number of its unit, a decimal is text, a float the shortest text that gives it back, or NaN, Infinity, -Infinity.
+- Turns are JSON: [{"role": …, "content": …}, …].
 """
 
 from collections.abc import Callable
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from raysynth.errors import DataError
+from raysynth.schema import TURNS
+from raysynth.turns import as_json, of_json
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain values and most unions of types
 
@@ -28,6 +31,8 @@ def is_text(type: pa.DataType) -> bool:
 def texts(column: pa.Array) -> pa.Array:
     """(rows,) values → strings, null where they are."""
     type = column.type
+    if type == TURNS:
+        return as_json(column)
     if pa.types.is_timestamp(type):
         return _moment_texts(column)
     if pa.types.is_date(type):
@@ -88,6 +93,8 @@ def _in_reach(column: pa.Array, numbers: pa.Array, reach: tuple[int, int], iso: 
 
 def values(text: pa.Array, type: pa.DataType) -> pa.Array:
     """(rows,) strings → values; the reverse of `texts`."""
+    if type == TURNS:
+        return of_json(text)
     if pa.types.is_time(type):
         moments = pc.binary_join_element_wise("1970-01-01T", text, "").cast(pa.timestamp(cast("pa.Time64Type", type).unit))
         return moments.cast(pa.int64()).cast(pa.int32() if pa.types.is_time32(type) else pa.int64()).cast(type)

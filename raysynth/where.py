@@ -1,4 +1,4 @@
-"""The recipe's `where` → checked conditions on columns: values, sets and ranges; and which rows of a table satisfy them."""
+"""The recipe's `where` → checked conditions on columns (values, sets, ranges, how a text begins), and which rows of a table satisfy them."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,6 +23,8 @@ class Values:
     null: bool = False
 
     def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        if not len(self.values):  # null alone: Arrow looks for no value among nested ones
+            return np.asarray(pc.is_null(column).to_numpy(zero_copy_only=False), dtype=np.bool_) & self.null
         inside = pc.is_in(column, value_set=self.values, skip_nulls=True)
         if self.null:
             inside = pc.or_(inside, pc.is_null(column))
@@ -48,7 +50,18 @@ class Range:
         return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
-Condition = Values | Range
+@dataclass(frozen=True)
+class Starts:
+    """A text that begins with these words; null does not."""
+
+    text: str
+
+    def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        filled = pc.fill_null(pc.starts_with(column, self.text), False)  # pyright: ignore[reportArgumentType] (the stub forgets scalars)
+        return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
+
+
+Condition = Values | Range | Starts
 Where = Mapping[str, Condition]
 
 _BOUNDS = {"min", "max", "over", "under"}
@@ -57,7 +70,8 @@ _BOUNDS = {"min", "max", "over", "under"}
 def parse_where(raw: Mapping[str, Any], schema: Schema) -> dict[str, Condition]:
     """`{carrier: [UA, AA], distance: {min: 100, under: 900}, tailnum: null}` → conditions. RecipeError names the key and value.
 
-    A scalar is one value, a list a set, a mapping a range with min or over (exclusive) and max or under (exclusive).
+    A scalar is one value, a list a set, a mapping a range with min or over (exclusive) and max or under (exclusive); of a text,
+    `{starts: …}` says how it begins.
     """
     return {name: _condition(name, value, _column(name, schema)) for name, value in raw.items()}
 
@@ -79,6 +93,10 @@ def _column(name: str, schema: Schema) -> Column:
 
 
 def _condition(name: str, value: Any, column: Column) -> Condition:
+    if column.kind == "turns" and value not in (None, [None]):
+        raise RecipeError(f"where.{name}: of conversations only those that are missing can be asked for, by null (got {value!r})")
+    if isinstance(value, Mapping) and "starts" in value:
+        return _starts(name, cast("Mapping[str, Any]", value), column)
     if isinstance(value, Mapping):
         return _range(name, cast("Mapping[str, Any]", value), column)
     values = cast("list[Any]", value) if isinstance(value, list | tuple | set | frozenset) else [value]
@@ -86,6 +104,15 @@ def _condition(name: str, value: Any, column: Column) -> Condition:
         raise RecipeError(f"where.{name}: an empty set can never be met. Give at least one value")
     known = [_scalar(name, item, column) for item in values if item is not None]
     return Values(pa.array([scalar.as_py() for scalar in known], column.type), null=any(item is None for item in values))
+
+
+def _starts(name: str, asked: Mapping[str, Any], column: Column) -> Starts:
+    text = asked["starts"]
+    if set(asked) != {"starts"} or not isinstance(text, str) or not text:
+        raise RecipeError(f"where.{name}: starts takes one text that is not empty, and nothing beside it (got {dict(asked)})")
+    if column.kind != "text":
+        raise RecipeError(f"where.{name}: starts needs a column of kind text, and this column is of kind {column.kind}")
+    return Starts(text)
 
 
 def _range(name: str, bounds: Mapping[str, Any], column: Column) -> Range:

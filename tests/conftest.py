@@ -24,6 +24,14 @@ def published_run(publish: Callable[..., str], tmp_path_factory: pytest.TempPath
     return publish(str(tmp_path_factory.mktemp("run") / "shop"))
 
 
+@pytest.fixture(scope="session")
+def published_tales(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a published run of texts."""
+    from tales import published
+
+    return published(str(tmp_path_factory.mktemp("run") / "tales"))
+
+
 @pytest.fixture(autouse=True)
 def no_keys_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYSYNTH_KEYS", str(tmp_path / "keys.json"))

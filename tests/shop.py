@@ -1,6 +1,7 @@
 """A small published run, made without Ray: a trained model, parts of synthetic rows, an evaluation of one score, published.json."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -10,6 +11,7 @@ import pyarrow.compute as pc
 
 from raysynth.codecs.tabular import Tabular
 from raysynth.commits import commit, commit_files, write_task
+from raysynth.filter_files import filter_files, load_filters, made_filter
 from raysynth.gates import Gate
 from raysynth.generators.autoregressive import Autoregressive
 from raysynth.histograms import histograms
@@ -77,20 +79,54 @@ def published(url: str, *, name: str = "shop", epochs: int = 3, rows: int = ROWS
     for file, data in files.items():
         model.store.put(join(model.url, file), data)
     commit_files(model, files)
-    loaded = load_model(model)
-    order = Order(loaded.digest, SEED, RULES, rows, ROWS_PER_PART, {}, 10_000, "avx2")
-    plan = order.plan(len(SCHEMA))
-    synthetic = run.folder("synthetic", folder_id(order.facts()))
-    synthetic.write_plan(plan)
-    sampler = Sampler(loaded, seed=SEED, rules=RULES)
-    write_task(synthetic, plan, range(plan.parts), files_of(sampler, plan))
-    commit(synthetic, plan)
     run.point("model", model)
-    run.point("synthetic", synthetic)
+    synthetic, sampler = _synthetic(run, model, rows, ())
     evaluation = evaluated(run, real, sampler)
     gates = [{"text": "column_shapes >= 0.5", "holds": True, "values": {"column_shapes": 0.9}}]
     run.publish([synthetic], {"name": name, "model": model.id, "evaluation": evaluation.id, "gates": gates, "forced": False})
     return run.url
+
+
+def filtered(url: str, *, rows: int, filters: Sequence[dict[str, Any]]) -> str:
+    """The run that is published there publishes other rows of its model: those that the filters, {use, **options} of each, let pass."""
+    run = Run(url)
+    model, told = run.current("model"), run.published()
+    assert model is not None and told is not None
+    synthetic, _ = _synthetic(run, model, rows, filters)
+    run.publish([synthetic], {key: told[key] for key in ("name", "model", "evaluation", "gates", "forced")})
+    return run.url
+
+
+def _synthetic(run: Run, model: Folder, rows: int, filters: Sequence[dict[str, Any]]) -> tuple[Folder, Sampler]:
+    loaded, folder = load_model(model), _settled(run, filters) if filters else None
+    settled = load_filters(folder, SCHEMA) if folder is not None else None
+    told = None if folder is None or settled is None else {"asked": list(filters), "digest": settled.digest, "path": folder.path}
+    order = Order(loaded.digest, SEED, RULES, rows, ROWS_PER_PART, {}, 10_000, "avx2", filters=told)
+    plan = order.plan(len(SCHEMA))
+    synthetic = run.folder("synthetic", folder_id(order.facts()))
+    synthetic.write_plan(plan)
+    sampler = Sampler(loaded, seed=SEED, rules=RULES, filters=settled.filters if settled is not None else ())
+    write_task(synthetic, plan, range(plan.parts), files_of(sampler, plan))
+    commit(synthetic, plan)
+    run.point("synthetic", synthetic)
+    return synthetic, sampler
+
+
+def _settled(run: Run, asked: Sequence[dict[str, Any]]) -> Folder:
+    """As stages/filters.py does it, in this process."""
+    real = real_rows()
+    rows = real.append_column("dear", pc.greater(real["price"], 20.0))
+    made = [made_filter("rules", one["use"], {key: one[key] for key in one if key != "use"}, SCHEMA, SEED) for one in asked]
+    for one in made:
+        one.know(None)
+        if one.learns:
+            one.settle(one.observe(rows))
+    folder = run.folder("filters", folder_id({"asked": list(asked)}))
+    files = filter_files(made, {"seed": SEED}, asked)
+    for file, data in files.items():
+        folder.store.put(join(folder.url, file), data)
+    commit_files(folder, files)
+    return folder
 
 
 def evaluated(run: Run, real: pa.Table, sampler: Sampler) -> Folder:

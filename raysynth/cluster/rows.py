@@ -15,7 +15,7 @@ from raysynth.cluster.limits import limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import session, within
 from raysynth.cluster.stalled import END_SECONDS, LOOK_SECONDS, StalledError, Watch, give_up, given_up, is_fault, watched_by
-from raysynth.errors import RaysynthError
+from raysynth.errors import RaysynthError, SpentError
 
 Make = Callable[[], Callable[[Any], Any]]
 """Called once on each worker (loads a model, say); what it returns is called once per item."""
@@ -50,7 +50,8 @@ class _Worker:
 def map_items(
     items: Sequence[Any], make: Make, *, workers: int, keep: bool = True, num_cpus: float = 1, num_gpus: float = 0
 ) -> Iterator[tuple[int, Any]]:
-    """(position, result) as they end. raysynth's own errors are raised here as they were raised there. `num_cpus`, `num_gpus`: of a worker.
+    """(position, result) as they end. raysynth's own errors are raised here as they were raised there, SpentError at the end.
+    `num_cpus`, `num_gpus`: of a worker.
 
     `keep`: what `make` returns is costly (a model) and lives in an actor as long as the items last; else each item is a task of its own, on
     worker processes that Ray has already, which saves the seconds in which an actor starts.
@@ -64,6 +65,7 @@ def map_items(
         keep = keep or (seen is not None and seen.grows)
         left = dict(enumerate(items))
         watch = Watch(asked, len(items), workers)
+        spent: SpentError | None = None
         while left:
             size = max(1, min(workers, len(left)))
             flow = _Flow(_dataset(left, make, watch.key, size=size, keep=keep, asked=asked), watch.key, size)
@@ -73,6 +75,10 @@ def map_items(
                     watch.ended()
                     error, result, cpu_seconds = cloudpickle.loads(reply)
                     METER.add(cpu_seconds)
+                    if isinstance(error, SpentError):
+                        spent = spent or error
+                        watch.wait()
+                        continue
                     if error is not None:
                         raise error
                     yield index, result
@@ -87,6 +93,8 @@ def map_items(
             finally:
                 flow.end()
         watch.over()
+        if spent is not None:
+            raise spent
 
 
 def map_ordered(items: Sequence[Any], make: Make, *, workers: int) -> list[Any]:

@@ -17,7 +17,7 @@ from raysynth.codecs._numbers import MAX_DECIMALS, Mask, from_numbers, is_float,
 from raysynth.draws import Draws, word
 from raysynth.layout import Array, Field
 from raysynth.schema import Column
-from raysynth.where import Condition, Values
+from raysynth.where import Condition, Range, Values
 
 Cells = NDArray[np.int64]
 
@@ -151,6 +151,8 @@ class Coding:
             wanted = np.sort(to_numbers(condition.values)[0])
             return np.searchsorted(wanted, low, side="left") < np.searchsorted(wanted, high, side="right")
         inside = np.ones(len(low), dtype=np.bool_)
+        if not isinstance(condition, Range):
+            return inside
         if condition.minimum is not None:
             inside &= high >= to_numbers(pa.array([condition.minimum.as_py()], self.column.type))[0][0]
         if condition.maximum is not None:

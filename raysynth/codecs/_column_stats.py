@@ -9,10 +9,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.codecs._numbers import decimals_of, is_float, is_number, specials_of, to_numbers
-from raysynth.draws import row_words
 from raysynth.errors import DataError
 from raysynth.layout import Array
-from raysynth.schema import FILE, ROW, Column
+from raysynth.schema import Column
 
 MAX_COUNTED = 131_072  # distinct values counted exactly; above it the sample of the rows stands for the column
 MAX_SAMPLE_ROWS = 100_000
@@ -113,13 +112,6 @@ def column_of(rows: pa.Table, column: Column) -> pa.Array:
     if found.type != column.type:
         raise DataError(f"column '{column.name}': of type {found.type} here, and of type {column.type} in the schema")
     return whole(found)
-
-
-def id_words(rows: pa.Table, seed: int) -> NDArray[np.uint64]:
-    """(rows,): the keyed hash of each row's id."""
-    files = whole(rows.column(FILE).cast(pa.string())).dictionary_encode()
-    names = [str(file) for file in files.dictionary.to_pylist()]
-    return row_words(names, np.asarray(files.indices, dtype=np.int64), np.asarray(rows.column(ROW), dtype=np.int64), seed)
 
 
 def lowest(words: NDArray[np.uint64], rows: pa.Table) -> tuple[NDArray[np.uint64], pa.Table]:

@@ -17,9 +17,10 @@ from typing import Any, cast
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # one thread, as all sampling has; before the import
 
+import numpy as np
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 
-from raysynth.layout import Tokens
+from raysynth.layout import Beginning, Tokens
 
 FIRST = Tokens.NULL + 1
 _BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
@@ -62,6 +63,19 @@ class Vocabulary:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids from FIRST on, without END."""
         return [[FIRST + number for number in found.ids] for found in self._model.encode_batch_fast(list(texts))]
+
+    def beginning(self, text: str) -> Beginning:
+        """Any tokens that spell it, the last of which may say more: a word that the text cuts off can go on as one token."""
+        data, spelled = text.encode(), [b""] * FIRST + self._spelled
+        allowed = np.zeros((len(data), len(spelled)), dtype=np.bool_)
+        by_first: dict[bytes, list[int]] = {}
+        for token in range(FIRST, len(spelled)):
+            by_first.setdefault(spelled[token][:1], []).append(token)
+        for at in range(len(data)):
+            rest = data[at:]
+            for token in by_first.get(rest[:1], []):
+                allowed[at, token] = rest.startswith(spelled[token]) or spelled[token].startswith(rest)
+        return Beginning(allowed, np.array([len(one) for one in spelled], dtype=np.int64))
 
     def decode(self, ids: Iterable[int]) -> str:
         """Bytes that are no character, as a model may draw them, are left out."""

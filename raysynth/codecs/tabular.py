@@ -10,13 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.codecs._coding import Coding
-from raysynth.codecs._column_stats import ColumnStats, TableStats, column_of, id_words, lowest, observe_column, whole
+from raysynth.codecs._column_stats import ColumnStats, TableStats, column_of, lowest, observe_column, whole
 from raysynth.codecs._identifiers import Identifier, identifier_of
 from raysynth.codecs._numbers import Mask, is_number
 from raysynth.codecs.base import Codec, Stats
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven
+from raysynth.row_ids import id_words
 from raysynth.schema import Column, Schema
 from raysynth.where import Condition, Range, Values, Where
 
@@ -42,6 +43,11 @@ class Tabular(Codec):
         max_codes: int = 512,
     ) -> None:
         super().__init__(schema, seed=seed)
+        if turns := [column.name for column in schema if column.kind == "turns"]:
+            raise RecipeError(
+                f"codec.use: tabular writes no conversations, and column '{turns[0]}' is of kind turns. Say generator: {{use: "
+                f"language_model}} or text_vae, or schema: {{columns: {{{turns[0]}: {{kind: json}}}}}}, where whole conversations are values"
+            )
         self.max_values, self.bins, self.rows_per_bin, self.digits = max_values, bins, rows_per_bin, digits
         self.atom_share, self.max_codes = atom_share, max_codes
         self.codings: list[Coding | Identifier] = []
@@ -170,10 +176,16 @@ class Tabular(Codec):
 
 def _allowed_cells(coding: Coding, condition: Condition) -> Mask:
     cells = coding.allowed(condition)
-    wanted = [condition] if isinstance(condition, Range) else [Values(value) for value in _one_by_one(condition.values)]
+    wanted = [Values(value) for value in _one_by_one(condition.values)] if isinstance(condition, Values) else [condition]
     for one in wanted:
         if not coding.allowed(one).any():
-            said = "this range" if isinstance(one, Range) else repr(one.values[0].as_py())
+            said = (
+                repr(one.values[0].as_py())
+                if isinstance(one, Values)
+                else "this range"
+                if isinstance(one, Range)
+                else "this beginning"
+            )
             raise RecipeError(f"where.{coding.column.name}: no train row has {said}, so that no row can be made for it")
     if not cells.any():
         raise RecipeError(f"where.{coding.column.name}: no train row is null, so that no row can be made for it")

@@ -1,7 +1,9 @@
 """What several commands take and say: words of the command line → a run, conditions; facts → JSON on the standard output."""
 
 import json
+import re
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,12 +13,14 @@ from raysynth.errors import DataError, RecipeError
 
 if TYPE_CHECKING:
     from raysynth.runs import Run
+    from raysynth.sources.base import Source
 
 RecipePath = Annotated[Path, typer.Argument(metavar="RECIPE", help="the recipe, a YAML file")]
 RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="the run: a folder or a URL")]
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key: --set train.workers=4")]
 Conditions = Annotated[
-    list[str] | None, typer.Option("--where", metavar="COLUMN=VALUE", help=r"a value, \[a, b] or {min: 1, max: 9}; may be repeated")
+    list[str] | None,
+    typer.Option("--where", metavar="COLUMN=VALUE", help=r"a value, \[a, b], {min: 1, max: 9} or {starts: Once}; may be repeated"),
 ]
 
 
@@ -29,6 +33,33 @@ def existing(url: str) -> "Run":
     if not any(f"/{SYSTEM}/" in stat.url or stat.url in pointers for stat in run.store.list(run.url)):
         raise DataError(f"run '{url}': there is no run. Give the folder or the URL that the recipe's key `run` names")
     return run
+
+
+def source_at(url: str, use: str | None) -> "Source":
+    """The source at a URL, its format by its name unless `use` says it."""
+    from raysynth.parts import find
+    from raysynth.recipe import parse_recipe
+
+    use = use or format_of_folder(url)
+    asked = parse_recipe({"name": "source", "source": {"use": use, "url": url} if use else url}).source
+    made: Source = find("sources", asked.use)(asked.url, **asked.options)
+    return made
+
+
+def format_of_folder(url: str) -> str | None:
+    """What the files in a folder are, where its name does not say it; None leaves the question to the recipe's check."""
+    from raysynth.parts import find
+    from raysynth.recipe import FORMATS
+
+    if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
+        return None
+    for use in ("parquet", "csv", "jsonl", "text"):
+        with suppress(DataError):
+            if find("sources", use)(url).files():
+                return use
+    raise DataError(
+        f"source '{url}': no such file, and no folder with Parquet, CSV, JSON Lines or text files. Check the name, or say --use csv"
+    )
 
 
 def conditions_of(where: list[str] | None) -> dict[str, Any]:

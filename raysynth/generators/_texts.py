@@ -2,7 +2,8 @@
 
 The codes come from an Autoregressive of the same fields, so that any condition on them is met exactly, as in a table. The texts of a call
 are drawn in SLOTS places at a time, each at a step of its own; a row that has ended makes room for the next. All products have SLOTS
-rows, whoever they are, and what a row reads is its own: so its bytes depend on its draws alone.
+rows, whoever they are, and what a row reads is its own: so its bytes depend on its draws alone. A row may be led: what it reads before its
+first token (its control tokens) is known, as are the first tokens of a text whose beginning was asked for.
 
 Shapes: B rows, R slots, T tokens of a row, V tokens that there are, D width.
 """
@@ -20,12 +21,13 @@ from torch import Tensor, nn
 from raysynth.draws import Draws
 from raysynth.generators.autoregressive import CHUNK_ROWS, Autoregressive
 from raysynth.generators.base import TensorBatch, Trained
-from raysynth.layout import Arrays, Batch, Facts, Fields, Given, Layout, Tokens
+from raysynth.layout import Arrays, Batch, Beginning, Facts, Fields, Given, Layout, Tokens, TokensGiven
 
 SLOTS = 128
 GROUP_ROWS = 32  # rows of like length, which are learnt from together: what is shorter than the longest of them is padded
 Share = Annotated[float, Limits(gt=0, le=1)]
 Positive = Annotated[float, Limits(gt=0)]
+Repetition = Annotated[float, Limits(ge=1)]
 Count = Annotated[int, Limits(ge=1)]
 Natural = Annotated[int, Limits(ge=0)]
 Dropout = Annotated[float, Limits(ge=0, lt=1)]
@@ -35,15 +37,18 @@ Memory = dict[str, Tensor]
 
 class Texts(Trained):
     """`temperature` divides the logits; of the tokens only the `top_k` likeliest (0: all), and of those the likeliest that hold `top_p` of
-    the probability, are drawn. What a text generator learns is the tokens as they are: the defaults draw from just that."""
+    the probability, are drawn; `repetition` above 1 makes tokens that the row has already less likely (Keskar et al., "CTRL", arXiv
+    1909.05858, section 4.1). What a text generator learns is the tokens as they are: the defaults draw from just that."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Tokens,)
     kernel_rows = 2048
     chunk_rows = CHUNK_ROWS
 
-    def __init__(self, layout: Tokens, width: int, temperature: float, top_k: int, top_p: float, spread: float = 0.02) -> None:
+    def __init__(
+        self, layout: Tokens, width: int, temperature: float, top_k: int, top_p: float, repetition: float, spread: float = 0.02
+    ) -> None:
         super().__init__()
-        self.shape, self.temperature, self.top_k, self.top_p = layout, temperature, top_k, top_p
+        self.shape, self.temperature, self.top_k, self.top_p, self.repetition = layout, temperature, top_k, top_p, repetition
         self.table = Autoregressive(Fields(layout.fields)) if layout.fields else None
         self.codes = nn.ParameterList(nn.Parameter(torch.randn(field.size, width) * spread) for field in layout.fields)
 
@@ -83,7 +88,8 @@ class Texts(Trained):
         if self.table is not None:
             drawn = self.table.sample(draws, given)
             codes, accepted = drawn["codes"], accepted if drawn.accepted is None else drawn.accepted
-        tokens = self._draw(codes, draws, self.starts(draws).astype(np.float32))
+        begun = given.begun if isinstance(given, TokensGiven) else ()
+        tokens = self._draw(codes, draws, self.starts(draws).astype(np.float32), begun)
         return Batch({"codes": codes, "tokens": tokens}, accepted & ((tokens == Tokens.END).sum(axis=1) == self.shape.texts))
 
     def starts(self, draws: Draws) -> NDArray[np.float64]:
@@ -100,37 +106,65 @@ class Texts(Trained):
 
     @abstractmethod
     def logits(self, context: Memory, memory: Memory, previous: Tensor, place: Tensor, text: Tensor) -> Tensor:
-        """(R, V) of the next token. (R,): `previous` is the token before it (END before the first), `place` its number in the row, `text`
-        the number of the text that it belongs to. Keeps in `memory` what later steps need."""
+        """(R, V) of the next token. (R,): `previous` is what is read at `place` (from `led`, then END, then the row's tokens), `text` the
+        number of the text that the next token belongs to. Keeps in `memory` what later steps need."""
 
-    def _draw(self, codes: NDArray[np.int32], draws: Draws, start: NDArray[np.float32]) -> NDArray[np.int32]:
+    def led(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """(rows, L): what is read before a row's first token, in numbers that `logits` knows."""
+        return np.zeros((len(codes), 0), dtype=np.int64)
+
+    def _draw(
+        self, codes: NDArray[np.int32], draws: Draws, start: NDArray[np.float32], begun: tuple[Beginning | None, ...] = ()
+    ) -> NDArray[np.int32]:
         """(rows, T) tokens. Rows enter the slots in their order."""
         rows, length = len(draws), self.shape.length
         device = next(self.parameters()).device
         uniform = draws.uniform("token", length).astype(np.float32)
+        led = np.concatenate([self.led(codes), np.full((rows, 1), Tokens.END)], axis=1)
+        lead, beginnings = led.shape[1] - 1, _Beginnings(begun, device)
         known = self._known(codes, start, device)
         context = {name: array[:SLOTS].clone() for name, array in known.items()}
         memory, nullable = self.memory(device), np.array(self.shape.nullable)
+        seen_RV = torch.zeros((SLOTS, self.shape.vocabulary), dtype=torch.bool, device=device)
+        barred_2PV = torch.from_numpy(self.shape.barred()).to(device) if self.shape.roles else None
         tokens = np.full((rows, length), Tokens.PAD, dtype=np.int32)
-        row, place, text = np.arange(SLOTS), np.zeros(SLOTS, dtype=np.int64), np.zeros(SLOTS, dtype=np.int64)
-        previous, waiting = np.full(SLOTS, Tokens.END, dtype=np.int64), SLOTS
+        row, waiting = np.arange(SLOTS), SLOTS
+        place, text, within = (np.zeros(SLOTS, dtype=np.int64) for _ in range(3))
+        previous = led[np.minimum(row, rows - 1), 0]
         while len(busy := np.flatnonzero(row < rows)):
             logits = self.logits(context, memory, *(torch.from_numpy(array).to(device) for array in (previous, place, text)))
-            at = np.zeros(SLOTS, dtype=np.float32)
-            at[busy] = uniform[row[busy], place[busy]]
-            told = (torch.from_numpy(array).to(device) for array in (previous, nullable[np.minimum(text, len(nullable) - 1)], at))
-            drawn = self._chosen(logits, *told).cpu().numpy()
-            tokens[row[busy], place[busy]] = drawn[busy]
-            previous, place, text = drawn, place + 1, text + (drawn == Tokens.END)
-            ended = busy[(text[busy] == self.shape.texts) | (place[busy] == length)]
+            writes = busy[place[busy] >= lead]
+            at, column = np.zeros(SLOTS, dtype=np.float32), np.maximum(place - lead, 0)
+            at[writes] = uniform[row[writes], column[writes]]
+            of_text = np.minimum(text, self.shape.texts - 1)
+            if barred_2PV is not None:
+                behind = (torch.from_numpy(array).to(device) for array in ((within > 0).astype(np.int64), of_text))
+                logits = logits.masked_fill(barred_2PV[*behind], -torch.inf)
+            logits = beginnings.kept_to(logits, of_text)
+            told = (torch.from_numpy(array).to(device) for array in (within == 0, previous, nullable[of_text], at))
+            drawn = self._chosen(logits, seen_RV, *told).cpu().numpy()
+            tokens[row[writes], column[writes]] = drawn[writes]
+            if self.repetition != 1:
+                seen_RV[torch.from_numpy(writes), torch.from_numpy(drawn[writes])] = True
+            place = place + 1
+            reads = np.flatnonzero((place <= lead) & (row < rows))
+            previous = drawn.copy()
+            previous[reads] = led[row[reads], place[reads]]
+            text[writes] += drawn[writes] == Tokens.END
+            beginnings.wrote(drawn, writes)
+            within[writes] = np.where(drawn[writes] == Tokens.END, 0, within[writes] + 1)
+            ended = busy[(text[busy] == self.shape.texts) | (place[busy] == lead + length)]
             if len(ended):
                 row[ended] = np.arange(waiting, waiting + len(ended))
                 waiting += len(ended)
-                previous[ended], place[ended], text[ended] = Tokens.END, 0, 0
+                place[ended], text[ended], within[ended], seen_RV[torch.from_numpy(ended)] = 0, 0, 0, False
+                beginnings.written[ended] = 0
                 enters = ended[row[ended] < rows]
+                previous[enters] = led[row[enters], 0]
                 for name, array in context.items():
                     array[torch.from_numpy(enters)] = known[name][torch.from_numpy(row[enters])]
-            place[row >= rows], text[row >= rows] = 0, 0
+            idle = row >= rows
+            previous[idle], place[idle], text[idle], within[idle] = Tokens.END, 0, 0, 0
         return tokens
 
     def _known(self, codes: NDArray[np.int32], start: NDArray[np.float32], device: torch.device) -> Memory:
@@ -141,12 +175,19 @@ class Texts(Trained):
             parts.append(self.contexts(*told))
         return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
-    def _chosen(self, logits_RV: Tensor, previous_R: Tensor, nullable_R: Tensor, uniform_R: Tensor) -> Tensor:
+    def _chosen(
+        self, logits_RV: Tensor, seen_RV: Tensor, first_R: Tensor, previous_R: Tensor, nullable_R: Tensor, uniform_R: Tensor
+    ) -> Tensor:
         """(R,) tokens by the inverse of the distribution function. A text is NULL or has tokens, never both."""
-        after_null, inside = previous_R == Tokens.NULL, previous_R != Tokens.END
+        after_null = ~first_R & (previous_R == Tokens.NULL)
+        if self.repetition != 1:
+            less = torch.where(logits_RV > 0, logits_RV / self.repetition, logits_RV * self.repetition)
+            again = [Tokens.END, *(role for roles in self.shape.roles for role in roles or ())]
+            less[:, again] = logits_RV[:, again]  # or no row would have as many texts as it must, and nobody would answer
+            logits_RV = torch.where(seen_RV, less, logits_RV)
         logits_RV = logits_RV / self.temperature
         logits_RV[:, Tokens.PAD] = -torch.inf
-        logits_RV[inside | ~nullable_R, Tokens.NULL] = -torch.inf
+        logits_RV[~first_R | ~nullable_R, Tokens.NULL] = -torch.inf
         logits_RV[after_null, Tokens.NULL :] = -torch.inf
         p_RV = torch.softmax(self._cut(logits_RV), dim=1)
         cdf_RV = torch.cumsum(p_RV, dim=1)
@@ -167,6 +208,29 @@ class Texts(Trained):
         return logits_RV
 
 
+class _Beginnings:
+    """Which tokens may come next in each slot, as long as the beginning that its text must have is not written; `written`: bytes of it."""
+
+    def __init__(self, begun: tuple[Beginning | None, ...], device: torch.device) -> None:
+        known = [one for one in begun if one is not None]
+        lengths = [0 if one is None else len(one.allowed) for one in begun]
+        self.lengths, self.first = np.array(lengths, dtype=np.int64), np.cumsum([0, *lengths])[:-1]
+        self.spelled = known[0].spelled if known else np.zeros(0, dtype=np.int64)
+        self.barred_BV = torch.from_numpy(~np.concatenate([one.allowed for one in known])).to(device) if known else None
+        self.written = np.zeros(SLOTS, dtype=np.int64)
+
+    def kept_to(self, logits_RV: Tensor, text: NDArray[np.int64]) -> Tensor:
+        if self.barred_BV is None:
+            return logits_RV
+        begins = self.written < self.lengths[text]
+        at = torch.from_numpy(np.where(begins, self.first[text] + self.written, 0)).to(logits_RV.device)
+        return logits_RV.masked_fill(self.barred_BV[at] & torch.from_numpy(begins).to(at.device)[:, None], -torch.inf)
+
+    def wrote(self, drawn: NDArray[np.int64], slots: NDArray[np.int64]) -> None:
+        if self.barred_BV is not None:
+            self.written[slots] = np.where(drawn[slots] == Tokens.END, 0, self.written[slots] + self.spelled[drawn[slots]])
+
+
 def lengths_of(tokens_BT: Tensor) -> Tensor:
     """(B,): tokens of each row, without the padding."""
     return (tokens_BT != Tokens.PAD).sum(1)
@@ -177,12 +241,6 @@ def dropped(x: Tensor, share: float, noise: torch.Generator) -> Tensor:
     if share == 0:
         return x
     return x * (torch.empty(x.shape, device=x.device).bernoulli_(1 - share, generator=noise) / (1 - share))
-
-
-def texts_of(tokens_BT: Tensor) -> Tensor:
-    """(B, T): the number of the text that each token belongs to."""
-    ends = (tokens_BT == Tokens.END).long()
-    return ends.cumsum(1) - ends
 
 
 def shifted(tokens_BT: Tensor) -> Tensor:

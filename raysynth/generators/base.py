@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from raysynth.codecs.base import Stats
 from raysynth.draws import Draws
+from raysynth.knowledge import Knowledge
 from raysynth.layout import Arrays, Batch, Facts, Given, Layout
 
 TensorBatch = Mapping[str, Tensor]
@@ -21,6 +22,11 @@ class Generator(ABC):
     accepts: ClassVar[tuple[type[Layout], ...]]
     kernel_rows: int = 4096
     """The most rows of one kernel call. Written into model.json, as `chunk_rows` is."""
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Options that decide no row (where a server is, how long it is waited for, what it may cost): they are in no id, and whoever samples
+    takes them from the recipe of the moment."""
+    probe_rows: int = 10_000
+    """How many rows are drawn to see whether the rules can be met at all."""
     chunk_rows: int | None = None
     """Sample is only ever called with a multiple of so many draws (None: with kernel_rows draws), so that its bytes never depend on how
     many rows were asked for: a generator that names fewer evaluates them in chunks of one fixed shape."""
@@ -89,10 +95,24 @@ class Fitted(Generator):
 
 
 class Remote(Generator):
-    """Rows come as replies of a server; each reply is stored before it is read, so a resume repeats no call."""
+    """Rows come as replies of a server; each reply is stored before it is read, so a resume repeats no call. A row is called for again only
+    once its last reply has been turned down."""
 
+    probe_rows = 400  # each is a call, and mostly one that is not made again: they are the first attempts of the first rows
+    pool_rows: int = 0
+    """How many encoded train rows `remember` is given, those whose row ids hash lowest."""
+    concurrency: int = 1
+    """Calls in flight at a time, of each worker."""
+    budget: str = ""
+    """What bounds the cost of all calls, as the recipe has it."""
     replies: Callable[[list[Facts]], list[Facts]] | None = None
     """Requests → replies, in order; set by whoever samples in bulk (cluster/endpoint.py). Without it every call goes to the server."""
+
+    def know(self, knowledge: Knowledge) -> None:
+        """Keep what requests may tell of what is known beside the rows; called once, when the model is made."""
+
+    def remember(self, rows: Batch) -> None:
+        """Keep what requests say of real rows; called once, when the model is made."""
 
     @abstractmethod
     def request(self, draws: Draws, given: Given | None) -> list[Facts]:
@@ -100,11 +120,19 @@ class Remote(Generator):
 
     @abstractmethod
     def send(self, request: Facts) -> Facts:
-        """One call. StoreError when the server cannot be reached in time; keys come from the environment alone."""
+        """One call; threads may make several. StoppedError when the server does not answer in time; keys come from the environment."""
 
     @abstractmethod
     def parse(self, replies: list[Facts]) -> Batch:
         """Replies → rows; `accepted` is False where a reply is no valid row."""
+
+    def usage(self, reply: Facts) -> tuple[int, int]:
+        """Tokens that the call read and wrote, where they are counted."""
+        return 0, 0
+
+    def spent(self, read: float, written: float) -> float:
+        """The share of its budget that so many tokens are: from 1 on nothing is left. 0 where there is no budget."""
+        return 0.0
 
     def sample(self, draws: Draws, given: Given | None) -> Batch:
         requests = self.request(draws, given)

@@ -1,14 +1,13 @@
-"""Tokens → a small decoder that draws the texts of a row token by token, given its other columns.
+"""Tokens → a small decoder that draws the texts of a row token by token, given its other columns, which it reads as control tokens first.
 
-A transformer as in Touvron et al., "LLaMA" (arXiv 2302.13971): normalised before each block (RMSNorm, arXiv 1910.07467), positions by
-rotation (RoPE, arXiv 2104.09864), gated feed-forward (SwiGLU, arXiv 2002.05202); embedding and head are one matrix (Press and Wolf, EACL
-2017). Keys and values of each slot are kept in a cache of fixed size.
+Control tokens: Keskar et al., "CTRL" (arXiv 1909.05858). A transformer as in Touvron et al., "LLaMA" (arXiv 2302.13971): normalised before
+each block (RMSNorm, arXiv 1910.07467), positions by rotation (RoPE, arXiv 2104.09864), gated feed-forward (SwiGLU, arXiv 2002.05202);
+embedding and head are one matrix (Press and Wolf, EACL 2017). Keys and values of each slot are kept in a cache of fixed size.
 
 Shapes: B rows, R slots, T tokens of a row, V tokens that there are, D width, H heads, E width of a head.
 """
 
-from collections.abc import Iterable
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,13 +15,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysynth.draws import Draws
 from raysynth.errors import RecipeError
-from raysynth.generators._texts import SLOTS, Count, Dropout, Memory, Natural, Positive, Share, Texts, dropped, shifted, texts_of
-from raysynth.layout import Tokens
+from raysynth.generators._ctranslate2 import Engine, check_options
+from raysynth.generators._texts import (
+    SLOTS,
+    Count,
+    Dropout,
+    Memory,
+    Natural,
+    Positive,
+    Repetition,
+    Share,
+    Texts,
+    dropped,
+    shifted,
+)
+from raysynth.layout import Arrays, Beginning, Facts, Tokens
 
 
 class LanguageModel(Texts):
-    """`width` must be a multiple of 2 × `heads`; `dropout` on what each block adds, while training. See Texts for how tokens are drawn."""
+    """`width` must be a multiple of 2 × `heads`; `dropout` on what each block adds, while training. See Texts for how tokens are drawn.
+
+    `sampler`: `torch` draws each row from its own draws alone. `ctranslate2` is several times as fast on a CPU, and its rows are the same in
+    distribution only: they depend on their neighbours, so a resume, another number of workers or a server give others, which model.json
+    tells. A text whose beginning is asked for is drawn by torch in any case."""
 
     def __init__(
         self,
@@ -35,45 +52,74 @@ class LanguageModel(Texts):
         temperature: Positive = 1.0,
         top_k: Natural = 0,
         top_p: Share = 1.0,
+        repetition: Repetition = 1.0,
+        sampler: Literal["torch", "ctranslate2"] = "torch",
     ) -> None:
-        super().__init__(layout, width, temperature, top_k, top_p)
+        super().__init__(layout, width, temperature, top_k, top_p, repetition)
+        if sampler == "ctranslate2":
+            check_options(layout, top_k, top_p, repetition)
+        self.sampler, self.engine = sampler, cast("Engine | None", None)
         if width % (2 * heads):
             raise RecipeError(f"generator.width: must be a multiple of 2 × heads, {2 * heads} (got {width})")
         self.width, self.heads, self.dropout = width, heads, dropout
         self.embedding = nn.Parameter(torch.randn(layout.vocabulary, width) * 0.02)
-        self.of_text = nn.Parameter(torch.randn(layout.texts, width) * 0.02)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout, layers) for _ in range(layers))
         self.last_norm = nn.Parameter(torch.ones(width))
-        self.turns_TE = _turns(layout.length, width // heads)
+        self.lead = len(layout.fields)
+        self.first_code = np.cumsum([layout.vocabulary, *(field.size for field in layout.fields)])[:-1]
+        self.turns_TE = _turns(self.lead + layout.length, width // heads)
+
+    @property
+    def decoder_blocks(self) -> "list[_Block]":
+        return cast("list[_Block]", list(self.blocks))
+
+    def state(self) -> tuple[Arrays, Facts]:
+        arrays, facts = super().state()
+        return arrays, facts if self.sampler == "torch" else {**facts, "rows": "the same in distribution only"}
+
+    def load(self, arrays: Arrays, facts: Facts) -> None:
+        super().load(arrays, facts)
+        self.engine = None
 
     def text_loss(self, codes: Tensor, tokens_BT: Tensor, noise: torch.Generator) -> Tensor:
-        texts_BT = texts_of(tokens_BT).clamp(max=self.shape.texts - 1)
-        told_B1D = self.told_by(codes)[..., None, :]
-        x_BTD = self.embedding[shifted(tokens_BT)] + self.of_text[texts_BT] + told_B1D
+        controls = [table[codes[:, number], None] for number, table in enumerate(self.codes)]
+        x_BTD = torch.cat([*controls, self.embedding[shifted(tokens_BT)]], dim=1)
         x_BTD = dropped(x_BTD, self.dropout if self.training else 0.0, noise)
-        turns_TE = self.turns_TE[: tokens_BT.shape[1]].to(x_BTD.device)
-        for block in self.blocks:
+        turns_TE = self.turns_TE[: x_BTD.shape[1]].to(x_BTD.device)
+        for block in self.decoder_blocks:
             x_BTD = block(x_BTD, turns_TE, noise)
         is_token_BT = tokens_BT != Tokens.PAD
-        logits = _normed(x_BTD, self.last_norm)[is_token_BT] @ self.embedding.T
+        logits = _normed(x_BTD[:, self.lead :], self.last_norm)[is_token_BT] @ self.embedding.T
         return functional.cross_entropy(logits, tokens_BT[is_token_BT], reduction="sum")
 
+    def led(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
+        """Control tokens are numbered behind the vocabulary, field by field."""
+        return codes.astype(np.int64) + self.first_code
+
+    def _draw(
+        self, codes: NDArray[np.int32], draws: Draws, start: NDArray[np.float32], begun: tuple[Beginning | None, ...] = ()
+    ) -> NDArray[np.int32]:
+        if self.sampler == "torch" or any(begun):
+            return super()._draw(codes, draws, start, begun)
+        if self.engine is None or self.engine.device != next(self.parameters()).device.type:
+            self.engine = Engine(self)
+        return self.engine.draw(np.concatenate([self.led(codes), np.full((len(codes), 1), Tokens.END)], axis=1), draws)
+
     def contexts(self, codes: Tensor, start: Tensor) -> Memory:
-        told = self.told_by(codes)
-        return {"told": told if told.dim() else told.expand(SLOTS, self.width)}
+        return {}
 
     def memory(self, device: torch.device) -> Memory:
-        size = (SLOTS, self.heads, self.shape.length, self.width // self.heads)
-        return {
+        size = (SLOTS, self.heads, self.lead + self.shape.length, self.width // self.heads)
+        made = {
             f"{name}-{layer}": torch.zeros(size, device=device) for layer in range(len(self.blocks)) for name in ("keys", "values")
         }
+        return {"read": torch.cat([self.embedding, *self.codes]), **made}
 
     def logits(self, context: Memory, memory: Memory, previous: Tensor, place: Tensor, text: Tensor) -> Tensor:
-        x_RD = self.embedding[previous] + self.of_text[text.clamp(max=self.shape.texts - 1)] + context["told"]
-        place = place.clamp(max=self.shape.length - 1)
+        x_RD = memory["read"][previous]
         turns_RE = self.turns_TE.to(x_RD.device)[place]
-        seen_RT = torch.arange(self.shape.length, device=place.device) <= place[:, None]
-        for layer, block in enumerate(cast("Iterable[_Block]", self.blocks)):
+        seen_RT = torch.arange(len(self.turns_TE), device=place.device) <= place[:, None]
+        for layer, block in enumerate(self.decoder_blocks):
             x_RD = block.step(x_RD, turns_RE, memory[f"keys-{layer}"], memory[f"values-{layer}"], place, seen_RT)
         return _normed(x_RD, self.last_norm) @ self.embedding.T
 

@@ -22,7 +22,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._texts import SLOTS, Count, Dropout, Memory, Natural, Positive, Share, Texts, dropped, lengths_of, shifted
+from raysynth.generators._texts import (
+    SLOTS,
+    Count,
+    Dropout,
+    Memory,
+    Natural,
+    Positive,
+    Repetition,
+    Share,
+    Texts,
+    dropped,
+    lengths_of,
+    shifted,
+)
 from raysynth.layout import Batch, Tokens
 
 Nats = Annotated[float, Limits(ge=0)]
@@ -45,8 +58,9 @@ class TextVae(Texts):
         temperature: Positive = 1.0,
         top_k: Natural = 0,
         top_p: Share = 1.0,
+        repetition: Repetition = 1.0,
     ) -> None:
-        super().__init__(layout, width, temperature, top_k, top_p, spread=0.3)
+        super().__init__(layout, width, temperature, top_k, top_p, repetition, spread=0.3)
         self.width, self.latent, self.free_bits, self.warmup_steps = width, latent, free_bits, warmup_steps
         self.word_dropout, self.dropout = word_dropout, dropout
         self.embedding = nn.Parameter(torch.randn(layout.vocabulary, width) * 0.05)

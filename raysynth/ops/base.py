@@ -1,11 +1,13 @@
 """Op: one augmentation step, real rows → other rows. What it draws, it draws by row id, so it gives the same rows in any batch."""
 
 from abc import ABC, abstractmethod
-from typing import Any, Protocol, Self
+from collections.abc import Callable
+from typing import Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
 
 from raysynth.draws import Draws
+from raysynth.layout import Facts
 from raysynth.schema import Schema
 
 
@@ -18,6 +20,9 @@ class Stats(Protocol):
 class Op(ABC):
     """Subclasses take their options as keyword arguments of the constructor, after `schema` (the columns of the prepared rows).
     RecipeError from the constructor where the options do not fit the columns."""
+
+    aside: ClassVar[frozenset[str]] = frozenset()
+    """Options that decide no row (where a server is, what it may cost): they are in no id."""
 
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
@@ -42,3 +47,31 @@ class Op(ABC):
     def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
         """Rows with `_file` and `_row` → none, one or more rows for each, `_file` and `_row` still those of the row that each comes
         from. `draws` has one row per row. Derived columns may be left as they are: the stage computes them anew."""
+
+
+class Asking(Op):
+    """An op that asks a server: each reply is stored before it is read, so a resume repeats no call. See generators/base.py, Remote."""
+
+    concurrency: int = 1
+    """Calls in flight at a time, of each worker."""
+    budget: str = ""
+    """What bounds the cost of all calls for the augmented rows, as the recipe has it."""
+    replies: Callable[[list[Facts]], list[Facts]] | None = None
+    """Requests → replies, in order; set by the stage. Without it every call goes to the server."""
+
+    @abstractmethod
+    def send(self, request: Facts) -> Facts:
+        """One call; threads may make several. StoppedError when the server does not answer in time; keys come from the environment."""
+
+    @abstractmethod
+    def usage(self, reply: Facts) -> tuple[int, int]:
+        """Tokens that the call read and wrote."""
+
+    @abstractmethod
+    def spent(self, read: float, written: float) -> float:
+        """The share of its budget that so many tokens are: from 1 on nothing is left. 0 where there is no budget."""
+
+    def answers(self, requests: list[Facts]) -> list[Facts]:
+        if not requests:
+            return []
+        return self.replies(requests) if self.replies else [self.send(request) for request in requests]

@@ -31,9 +31,13 @@ Scalar = bool | Number | str | None
 Bounds = Annotated[
     dict[Literal["min", "max", "over", "under"], Number | str], Field(min_length=1, max_length=2, description="a range")
 ]
+Beginning = Annotated[
+    dict[Literal["starts"], Annotated[str, Field(min_length=1, max_length=10_000)]],
+    Field(min_length=1, max_length=1, description="how a text begins"),
+]
 Where = Annotated[
-    dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=1000)] | Bounds],
-    Field(max_length=100, description="column → a value, a list of values, or a range; null is a value"),
+    dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=1000)] | Bounds | Beginning],
+    Field(max_length=100, description="column → a value, a list of values, a range, or how a text begins; null is a value"),
     AfterValidator(_of_characters),
 ]
 

@@ -19,7 +19,7 @@ from raysynth.orders import Order, check_fingerprint, files_of
 from raysynth.runs import Folder, Plan, Run, folder_id, parquet_rows, part_rows
 from raysynth.sampler import Sampler
 from raysynth.serving.api import AskJob, Job, JobFile, JobFiles, conflict, not_found, unprocessable
-from raysynth.serving.registry import Served
+from raysynth.serving.registry import Served, filters_of
 from raysynth.stores.base import join, store_for
 
 INDEX = "_raysynth/jobs"
@@ -38,7 +38,8 @@ class JobCancelledError(RaysynthError):
 
 @dataclass(frozen=True)
 class Record:
-    """job.json. `owner`: the id of the key; `body`: the hash of what was asked; `version`: of the publication; `model_url`: its folder."""
+    """job.json. `owner`: the id of the key; `body`: the hash of what was asked; `version`: of the publication; `model_url`: its folder.
+    `filters`, `filters_url`: those of its data set, as an order says them, and their folder."""
 
     id: str
     owner: str
@@ -56,6 +57,8 @@ class Record:
     max_attempts: int
     cpu: str
     fingerprint: Mapping[str, str]
+    filters: Mapping[str, Any] | None = None
+    filters_url: str | None = None
 
     @staticmethod
     def from_json(stored: Mapping[str, Any]) -> "Record":
@@ -64,7 +67,17 @@ class Record:
 
     @property
     def order(self) -> Order:
-        return Order(self.digest, self.seed, self.rules, self.rows, self.rows_per_part, self.where, self.max_attempts, self.cpu)
+        return Order(
+            self.digest,
+            self.seed,
+            self.rules,
+            self.rows,
+            self.rows_per_part,
+            self.where,
+            self.max_attempts,
+            self.cpu,
+            filters=self.filters,
+        )
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -89,8 +102,17 @@ def record_of(ask: AskJob, served: Served, *, id: str, owner: str, created: str,
     served.sampler(where).check_acceptance()
     seed = drawn_seed if ask.seed is None else ask.seed
     order = Order(
-        served.model.digest, seed, tuple(facts["rules"]), ask.rows, ask.rows_per_part, where, facts["max_attempts"], "avx2"
+        served.model.digest,
+        seed,
+        tuple(facts["rules"]),
+        ask.rows,
+        ask.rows_per_part,
+        where,
+        facts["max_attempts"],
+        "avx2",
+        filters=facts.get("filters"),
     )
+    folder = served.published.filters
     return Record(
         id=id,
         owner=owner,
@@ -108,6 +130,8 @@ def record_of(ask: AskJob, served: Served, *, id: str, owner: str, created: str,
         max_attempts=order.max_attempts,
         cpu=order.cpu,
         fingerprint=order.facts()["fingerprint"],
+        filters=order.filters,
+        filters_url=None if folder is None else folder.url,
     )
 
 
@@ -344,6 +368,9 @@ def job_sampler(record: Record) -> Sampler:
     model = load_model(folder)
     if model.digest != record.digest:
         raise DataError(f"job '{record.id}': {record.model_url} holds another model than the one that was asked")
-    sampler = Sampler(model, seed=record.seed, rules=record.rules, where=record.where, max_attempts=record.max_attempts)
+    filters = filters_of(Folder(record.filters_url) if record.filters_url else None, record.filters, model.schema)
+    sampler = Sampler(
+        model, seed=record.seed, rules=record.rules, filters=filters, where=record.where, max_attempts=record.max_attempts
+    )
     sampler.check_acceptance()
     return sampler

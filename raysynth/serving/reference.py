@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth import formats
+from raysynth.schema import TURNS
 from raysynth.serving.settings import Settings
 
 Facts = Mapping[str, Any]
@@ -39,6 +40,7 @@ _SAMPLES = """## Samples
   drawn and told.
 - **`where`** takes per column a value (`"UA"`, `null` is one too), a list of values (`["UA", "AA"]`) or a range (`{"min": 100,
   "under": 900}`; `min` or `over`, `max` or `under`; `over` and `under` exclude the bound). Dates and times are ISO 8601 text.
+  Of a column of texts it says how they begin: `{"starts": "Once upon"}`, a prompt of at most 10,000 characters.
   Left out, the condition of the published data set holds, if it has one; `{}` is none.
 - **The rules** of the recipe hold in every row.
 - **Headers of an answer**: `X-Raysynth-Rows` (how many rows come), `X-Raysynth-Seed`, `X-Raysynth-Digest` (of the model:
@@ -177,6 +179,7 @@ _EXAMPLES: Sequence[tuple[str, pa.DataType, Any]] = (
     ("datetime", pa.timestamp("us"), datetime(2013, 6, 1, 13, 5)),
     ("datetime of a zone", pa.timestamp("ms", "America/New_York"), datetime(2013, 6, 1, 17, 5, tzinfo=UTC)),
     ("duration", pa.duration("us"), timedelta(seconds=90)),
+    ("turns", TURNS, [{"role": "user", "content": "Hi"}]),
     ("null", pa.int64(), None),
 )
 

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.errors import DataError, RaysynthError
+from raysynth.filter_files import load_filters, shown
+from raysynth.filters.base import Filter
 from raysynth.markers import canonical
 from raysynth.models import Model, load_model
 from raysynth.runs import Folder, Run
 from raysynth.sampler import Sampler
+from raysynth.schema import Schema
 from raysynth.stores.base import join
 
 log = logging.getLogger("raysynth.serving")
@@ -43,6 +46,12 @@ class Published:
     @property
     def facts(self) -> Mapping[str, Any]:
         return self.synthetic.plan().facts
+
+    @property
+    def filters(self) -> Folder | None:
+        """Where what the rules that are filters go by lies."""
+        told = self.facts.get("filters")
+        return None if told is None else Folder(join(self.run, told["path"]))
 
 
 def read_published(url: str) -> Published:
@@ -91,6 +100,7 @@ class Served:
         self.published = published
         self.model: Model = load_model(published.model)
         self.facts = dict(published.facts)
+        self.filters = filters_of(published.filters, self.facts.get("filters"), self.model.schema)
         self.card = card_of(published, self.model, self.facts)
         self._samplers: OrderedDict[bytes, Sampler] = OrderedDict()
 
@@ -102,6 +112,7 @@ class Served:
                 self.model,
                 seed=self.facts["seed"],
                 rules=self.facts["rules"],
+                filters=self.filters,
                 where=where,
                 max_attempts=self.facts["max_attempts"],
             )
@@ -111,6 +122,18 @@ class Served:
         return self._samplers[key]
 
 
+def filters_of(folder: Folder | None, told: Mapping[str, Any] | None, schema: Schema) -> tuple[Filter, ...]:
+    """The filters of a data set, as `told` in its plan. DataError where they are not there, or are others."""
+    if folder is None or told is None:
+        return ()
+    if not folder.committed:
+        raise DataError(f"{folder.url}: the filters of the model are not there. Copy the whole run, or publish it again")
+    loaded = load_filters(folder, schema)
+    if loaded.digest != told["digest"]:
+        raise DataError(f"{folder.url}: it holds other filters than those of the published rows. Publish them again")
+    return loaded.filters
+
+
 def card_of(published: Published, model: Model, facts: Mapping[str, Any]) -> dict[str, Any]:
     """All that GET /v1/models/{id} says; nothing of it is a real row."""
     told, evaluation = published.told, published.evaluation
@@ -118,7 +141,7 @@ def card_of(published: Published, model: Model, facts: Mapping[str, Any]) -> dic
         "id": published.id,
         "digest": model.digest,
         "seed": facts["seed"],
-        "rules": list(facts["rules"]),
+        "rules": [*facts["rules"], *(shown(asked) for asked in facts.get("filters", {}).get("asked", ()))],
         "where": facts["where"],
         "rows": facts["rows"],
         "schema": model.schema.to_json(),

@@ -165,7 +165,10 @@ def _told(error: Mapping[str, Any]) -> str:
     """`rows: must be …`; of a condition, which may be many things, one sentence instead of one for each."""
     steps = [str(step) for step in error["loc"][1:]] or [str(error["loc"][0])]
     if steps[0] == "where" and len(steps) > 1:
-        return f"where.{steps[1]}: must be a value, a list of values, or a range with min or over and max or under"
+        return (
+            f"where.{steps[1]}: must be a value, a list of values, a range with min or over and max or under, or {{starts: …}}, which "
+            "takes a text of 1 to 10,000 characters"
+        )
     return f"{'.'.join(steps)}: {error['msg']}"
 
 

@@ -23,6 +23,7 @@ from raysynth.sources.base import BadRow, InputFile, Shard, Source
 _SAMPLE_BYTES = 256 << 10
 _BLOCK_BYTES = 4 << 20  # a row may not be longer
 _DELIMITERS = ",;\t|"
+_HALVES = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -108,6 +109,8 @@ class Csv(Source):
         first = next((row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote) if row), [])
         if not first:
             raise DataError(f"file '{path}': no row could be found. Set the options delimiter, quote and encoding")
+        if self.header and "\ufffd" in "".join(first) and b"\xef\xbf\xbd" not in sample:
+            raise DataError(f"file '{path}': its header has bytes that are no {encoding}. Mend it, or set the option encoding")
         names = unique_names(first) if self.header else unique_names([""] * len(first))
         return Dialect(delimiter, quote, encoding, self.header, names)
 
@@ -185,23 +188,31 @@ def _is_unclosed(ragged: list[InvalidRow], last: list[dict[str, bytes | None]], 
 
 
 def detect_encoding(sample: bytes) -> str:
-    """UTF-8 where the bytes are; what charset-normalizer finds for other scripts; else cp1252.
+    """UTF-8 where nearly all bytes are, so that a row that is broken does not turn the others into another script; what
+    charset-normalizer finds for other scripts; else cp1252.
 
     Latin code pages cannot be told apart by a few accents: central European files in one of them need the option.
     """
     for bom, encoding in _BOMS.items():
         if sample.startswith(bom):
             return encoding
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    if _is_mostly_utf8(sample):
         return "utf-8"
-    except UnicodeDecodeError:
-        from charset_normalizer import from_bytes  # only odd files need it
+    from charset_normalizer import from_bytes  # only odd files need it
 
-        high = re.findall(rb"[\x80-\xff]+", sample)
-        in_runs = sum(map(len, high)) >= 2 * len(high)  # accents stand alone, the letters of other scripts do not
-        best = from_bytes(sample).best() if in_runs else None
-        return best.encoding if best is not None and best.encoding not in ("ascii", "utf_8") else "cp1252"
+    sample = sample[: sample.rfind(b"\n") + 1] or sample  # half a character at its end would make GBK none
+    high = re.findall(rb"[\x80-\xff]+", sample)
+    in_runs = sum(map(len, high)) >= 2 * len(high)  # accents stand alone, the letters of other scripts do not
+    best = from_bytes(sample).best() if in_runs else None
+    return best.encoding if best is not None and best.encoding not in ("ascii", "utf_8") else "cp1252"
+
+
+def _is_mostly_utf8(sample: bytes) -> bool:
+    """Of what is no ASCII four characters are whole for each that is not; halves of surrogate pairs, which only UTF-8's own scheme can
+    write, are no sign of another encoding. A text in a code page has hardly any whole one: of GBK's a fifth, of cp1252's a hundredth."""
+    text = codecs.getincrementaldecoder("utf-8")(errors="replace").decode(_HALVES.sub(b"", sample))
+    broken = text.count("\ufffd")
+    return len(text) - len(text.encode("ascii", "ignore")) - broken >= 4 * broken
 
 
 def detect_quote(text: str) -> str:

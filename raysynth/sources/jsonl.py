@@ -1,6 +1,7 @@
 """JSON Lines (also .gz) → tables of strings: numbers as spelled, nested values as JSON; other lines are bad rows."""
 
 import json
+import re
 import zlib
 from collections.abc import Iterator
 from itertools import islice
@@ -14,6 +15,7 @@ from raysynth.errors import UnreadableError
 from raysynth.sources._files import TEXT_BYTES, list_files, open_file, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
+_MAYBE_LONE = re.compile(r"\\u[dD][89a-fA-F]")
 _AS_SPELLED = json.JSONDecoder(parse_int=str, parse_float=str, parse_constant=str)  # made once: json.loads makes one a line
 
 
@@ -69,6 +71,8 @@ def _parse(line: str) -> dict[str, str | None]:
     found: object = _AS_SPELLED.decode(line)
     if not isinstance(found, dict):
         raise ValueError(f"the line holds a {type(found).__name__}")
+    if _MAYBE_LONE.search(line):
+        _check_characters(found)
     cells = cast("dict[str, Any]", found)
     if "[" in line or line.count("{") > 1:  # a nested value, most likely; its numbers stay numbers
         plain = cast("dict[str, Any]", json.loads(line))
@@ -76,3 +80,11 @@ def _parse(line: str) -> dict[str, str | None]:
     if "true" in line or "false" in line:
         cells |= {name: str(cell).lower() for name, cell in cells.items() if isinstance(cell, bool)}
     return cells
+
+
+def _check_characters(found: object) -> None:
+    """JSON can say half of a surrogate pair (RFC 8259, section 8.2), and no UTF-8 can."""
+    try:
+        json.dumps(found, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a surrogate pair, which is no character") from None

@@ -7,18 +7,19 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
-from raysynth.ops.base import Op, Stats
-from raysynth.parts import find, whole_options
+from raysynth.ops.base import Asking, Op, Stats
+from raysynth.parts import deciding, find, whole_options
 from raysynth.recipe import Recipe
+from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, ROW, ROW_ID, Schema
-from raysynth.stages.train import hashes
 
 ROWS_VERSION = 2
 
@@ -35,7 +36,7 @@ def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
         rounds = [(number, copy) for number, op in enumerate(recipe.augment) for copy in range(op.copies)]
         made = made_schema(ops, schema)
         plan = Plan(len(rounds) * len(urls), {"schema": made.to_json(), "ops": facts["ops"], "train_parts": len(urls)})
-        make = partial(_make, recipe, ops, rounds, urls, schema, made)
+        make = partial(_make, recipe, folder, ops, rounds, urls, schema, made)
         write_parts(folder, plan, make, stage="augment", workers=recipe.generate.workers, keep=False)
     run.point("augmented", folder)
     return folder
@@ -46,7 +47,7 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
     import scipy
 
     made = ops_of(recipe, Schema.from_json(prepared.plan().facts["schema"]))
-    asked = [{"copies": op.copies, **whole_options("ops", op.use, op.options)} for op in recipe.augment]
+    asked = [{"copies": op.copies, **deciding("ops", whole_options("ops", op.use, op.options))} for op in recipe.augment]
     return {
         "stage": "augment",
         "rows_version": ROWS_VERSION,
@@ -97,14 +98,19 @@ def _observer(ops: list[Op]) -> Any:
     return observe
 
 
-def _make(recipe: Recipe, ops: list[Op], rounds: list[tuple[int, int]], urls: list[str], schema: Schema, made: Schema) -> FilesOf:
+def _make(
+    recipe: Recipe, folder: Folder, ops: list[Op], rounds: list[tuple[int, int]], urls: list[str], schema: Schema, made: Schema
+) -> FilesOf:
     """On a worker: part p is round p // parts of train part p % parts."""
     derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+    for op in ops:
+        if isinstance(op, Asking):
+            op.replies = StoredReplies(folder, op, workers=recipe.generate.workers)
 
     def files_of(part: int) -> Iterable[Table]:
         number, copy = rounds[part // len(urls)]
         rows = read_rows(urls[part % len(urls)])
-        draws = Draws.of(recipe.seed, f"augment-{number}-{copy}", hashes(rows, recipe.seed))
+        draws = Draws.of(recipe.seed, f"augment-{number}-{copy}", id_words(rows, recipe.seed))
         augmented = augmented_rows(ops[number], rows, draws, schema, made, derive, mark=f"#augment-{number}-{copy}")
         yield "", augmented if augmented.num_rows else None, {}
 

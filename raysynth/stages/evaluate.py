@@ -12,16 +12,15 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
-from urllib.parse import unquote
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from raysynth.cleaning import row_hash
 from raysynth.cluster.rows import map_items, map_ordered
 from raysynth.commits import commit_files
+from raysynth.committed_rows import with_folders
 from raysynth.draws import Draws
 from raysynth.expressions import Expression
 from raysynth.gates import judge
@@ -32,10 +31,11 @@ from raysynth.parts import available, find
 from raysynth.progress import Progress, say
 from raysynth.recipe import Evaluate, Recipe
 from raysynth.report import Report, page
+from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Run, folder_id, read_rows
 from raysynth.schema import Schema
-from raysynth.stages.train import hashes
 from raysynth.stores.base import join
+from raysynth.turns import rows_as_texts, told_as_texts
 
 ROWS_VERSION = 3
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
@@ -68,7 +68,7 @@ def run(
     asked = cast("Evaluate", recipe.evaluate)
     folder = run.folder("evaluation", folder_id(evaluate_facts(recipe, prepared, synthetic, mixed)))
     if not folder.committed:
-        schema = Schema.from_json(prepared.plan().facts["schema"])
+        schema = told_as_texts(Schema.from_json(prepared.plan().facts["schema"]))
         sides = _sides(prepared, synthetic, mixed)
         seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
         options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
@@ -84,7 +84,7 @@ def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: F
     import sklearn
 
     asked = cast("Evaluate", recipe.evaluate)
-    metrics = applying(Schema.from_json(prepared.plan().facts["schema"]), asked.target)
+    metrics = applying(told_as_texts(Schema.from_json(prepared.plan().facts["schema"])), asked.target)
     packages = {name for metric in metrics for name in find("metrics", metric).packages}
     libraries = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__}
     return {
@@ -146,27 +146,15 @@ def _pieces(side: Side, folder: Folder, sub: str) -> list[Piece]:
 
 def _rows_of(piece: Piece, schema: Schema, seed: int) -> pa.Table:
     """The schema's columns (and `_origin` of the mix), with WORD."""
-    rows = read_rows(piece.url)
+    rows = rows_as_texts(read_rows(piece.url))
     if piece.side in REAL:
-        words = hashes(rows, seed)
+        words = id_words(rows, seed)
     else:
         words = Draws.range(seed, f"evaluate-{piece.side}", piece.first, piece.first + rows.num_rows).words("sample")
     if piece.side == "mix":
-        rows = _with_folders(rows, piece.url, schema)
+        rows = with_folders(rows, piece.url, schema)
     names = [*schema.names, *([ORIGIN] if piece.side == "mix" else [])]
     return rows.select(names).append_column(WORD, pa.array(words))
-
-
-def _with_folders(rows: pa.Table, url: str, schema: Schema) -> pa.Table:
-    """Hive's partition columns are in the path alone, below the split's folder."""
-    steps = [step for step in url.rsplit("/train/", 1)[1].split("/") if "=" in step]
-    types = {ORIGIN: pa.string(), **{column.name: column.type for column in schema}}
-    fields = [pa.field(name, types[name]) for name in (unquote(step.partition("=")[0]) for step in steps)]
-    found = ds.get_partition_keys(ds.partitioning(pa.schema(fields), flavor="hive").parse("/".join([*steps, ""])))
-    for field in fields:  # a null has no key
-        value: Any = pa.scalar(found.get(field.name), field.type)
-        rows = rows.append_column(field, pa.repeat(value, rows.num_rows))
-    return rows
 
 
 # The first pass

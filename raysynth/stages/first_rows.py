@@ -20,6 +20,7 @@ from raysynth.schema import ROW_ID, Schema
 from raysynth.sources._files import RangeFile
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages import prepare
+from raysynth.stages.known import joined_by
 from raysynth.stages.prepare_text import texts_of
 from raysynth.stores.base import store_for
 
@@ -65,10 +66,11 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
     (table, shard, read, total), read_seconds = measured(lambda: _read(recipe, source, files, shards))
     Profile.observe(table.slice(0, WARM_ROWS))
     profile, profile_seconds = measured(lambda: Profile.observe(table))
-    schema = prepare.schema_of(recipe, profile)
+    known = joined_by(recipe)
+    schema = prepare.schema_of(recipe, profile, known)
     formats, texts = date_formats(profile, schema), texts_of(recipe)
-    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts))
-    reader = prepare.Reader(_Read(table), (shard,), schema, formats, texts)
+    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts, known))
+    reader = prepare.Reader(_Read(table), (shard,), schema, formats, texts, known)
     made, prepare_seconds = measured(lambda: _prepared(recipe, reader))
     empty = pa.table({name: pa.array([], pa.string() if name == ROW_ID[0] else pa.int64()) for name in ROW_ID})
     for column in schema:

@@ -1,54 +1,68 @@
 """A committed model → RUN/synthetic/<id>/: exactly the rows asked for, each valid, in parts whose bytes depend on the id alone."""
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from raysynth.cluster.devices import has_gpu
-from raysynth.cluster.endpoint import StoredReplies
+from raysynth.cluster.endpoint import StoredReplies, spent
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
+from raysynth.filter_files import load_filters
+from raysynth.filters.base import Filter
 from raysynth.generators.base import Remote, Trained
 from raysynth.models import Model, load_model
 from raysynth.orders import Order, check_fingerprint, files_of
+from raysynth.parts import deciding
 from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.sampler import Sampler
+from raysynth.schema import Schema
+from raysynth.stages import filters as settled
+from raysynth.stages.model_parts import parts_of
+from raysynth.turns import rows_as_texts
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
     """Before anything is planned: RecipeError if the real rows break a rule too often (then it says something else than its author
     meant), RuleError if the rules and `where` turn down nearly all of a probe's rows."""
-    order = order_of(recipe, model)
+    filters = settled.run(recipe, run, prepared)
+    order = order_of(recipe, model, filters)
     facts = order.facts()
     folder = run.folder("synthetic", folder_id(facts))
     if not folder.committed:
-        sampler = sampler_of(recipe, folder, model)
-        _check_violations(recipe, sampler, prepared)
-        sampler.check_acceptance()
+        sampler = sampler_of(recipe, folder, model, filters)
+        _check_violations(recipe, prepared, filters)
+        sampler.check_acceptance(order.rows)
         plan = order.plan(len(sampler.model.schema))
-        make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"])
+        make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"], filters)
         gpus = 1 if order.device == "cuda" else 0
         write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True, num_gpus=gpus)
+        if isinstance(sampler.model.generator, Remote):
+            read, written = spent(folder)
+            say(stage="generate", tokens_read=read, tokens_written=written)
     run.point("synthetic", folder)
     return folder
 
 
-def order_of(recipe: Recipe, model: Folder) -> Order:
+def order_of(recipe: Recipe, model: Folder, filters: Folder | None = None) -> Order:
     asked = recipe.generate
     loaded = load_model(model)
     return Order(
         digest=loaded.digest,
         seed=recipe.seed,
-        rules=tuple(recipe.rules),
+        rules=tuple(recipe.expressions.values()),
         rows=asked.rows,
         rows_per_part=asked.rows_per_part,
         where=asked.where,
         max_attempts=asked.max_attempts,
         cpu=asked.cpu,
         device=_device(recipe, loaded),
+        filters=settled.order_facts(recipe, filters),
     )
 
 
@@ -58,48 +72,76 @@ def _device(recipe: Recipe, model: Model) -> str:
     return "cuda" if isinstance(model.generator, Trained) and (has_gpu() if asked == "auto" else asked) else "cpu"
 
 
-def sampler_of(recipe: Recipe, folder: Folder, model: Folder) -> Sampler:
-    loaded = load_model(model)
+def sampler_of(recipe: Recipe, folder: Folder, model: Folder, filters: Folder | None) -> Sampler:
+    loaded = load_model(model, _aside(recipe))
     if isinstance(loaded.generator, Remote):
-        loaded.generator.replies = StoredReplies(folder, loaded.generator.send)
-    where = recipe.generate.where
-    return Sampler(loaded, seed=recipe.seed, rules=recipe.rules, where=where, max_attempts=recipe.generate.max_attempts)
+        loaded.generator.replies = StoredReplies(folder, loaded.generator, workers=recipe.generate.workers)
+    asked, rules = recipe.generate, tuple(recipe.expressions.values())
+    found = load_filters(filters, loaded.schema).filters if filters is not None else ()
+    return Sampler(loaded, seed=recipe.seed, rules=rules, filters=found, where=asked.where, max_attempts=asked.max_attempts)
 
 
-def make_files(recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str]) -> FilesOf:
+def _aside(recipe: Recipe) -> dict[str, Any]:
+    """The generator's options that decide no row, as this recipe has them."""
+    part = parts_of(recipe)["generator"]
+    kept = deciding("generators", part)
+    return {name: value for name, value in part.items() if name not in kept}
+
+
+def make_files(
+    recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str], filters: Folder | None
+) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
     import torch
 
     torch.set_num_threads(1)
     check_fingerprint(planned)
-    sampler = sampler_of(recipe, folder, model)
+    sampler = sampler_of(recipe, folder, model, filters)
     if planned["device"] == "cuda":
         sampler.to_gpu()
     return files_of(sampler, plan)
 
 
-def _check_violations(recipe: Recipe, sampler: Sampler, prepared: Folder) -> None:
-    """How many real train rows break each rule: known to the user whatever it is."""
-    if not sampler.rules:
-        return
-    rules = {rule.text: rule for rule in sampler.rules}
-    counts: list[dict[str, int]] = map_ordered(
-        prepared.part_urls("train"), partial(_counter, rules), workers=recipe.generate.workers
+def _check_violations(recipe: Recipe, prepared: Folder, filters: Folder | None) -> None:
+    """How many real train rows break each rule: known to the user whatever it is. Of filters that learn from them validation rows are
+    asked, and they may break it: how often is told."""
+    schema = Schema.from_json(prepared.plan().facts["schema"])
+    for split, learns in (("train", False), ("validation", True)):
+        names = list(_checks(recipe, schema, filters, learns))
+        if not names:
+            continue
+        counter = partial(_counter, recipe, schema, filters, learns)
+        counts: list[dict[str, int]] = map_ordered(prepared.part_urls(split), counter, workers=recipe.generate.workers)
+        broken = sum(map(Counter, counts), Counter[str]())
+        for name in names:
+            say(stage="generate", rule=name, split=split, real_rows_that_break_it=broken[name], of=broken[""])
+            if not learns and broken[name] > recipe.generate.max_rule_violations * broken[""]:
+                raise RecipeError(_refusal(name, broken[name], broken[""], recipe.generate.max_rule_violations))
+
+
+def _refusal(name: str, broken: int, rows: int, most: float) -> str:
+    return (
+        f"rules: {name} is broken by {broken} of {rows} real train rows ({broken / rows:.1%}), and {most:.1%} may break it. "
+        "Mend the rule or the rows, or raise generate.max_rule_violations"
     )
-    rows = sum(count["rows"] for count in counts)
-    for text in rules:
-        broken = sum(count[text] for count in counts)
-        say(stage="generate", rule=text, real_rows_that_break_it=broken, of=rows)
-        if broken > recipe.generate.max_rule_violations * rows:
-            raise RecipeError(
-                f"rules: '{text}' is broken by {broken} of {rows} real train rows ({broken / rows:.1%}), and "
-                f"{recipe.generate.max_rule_violations:.1%} may break it. Mend the rule or the rows, or raise generate.max_rule_violations"
-            )
 
 
-def _counter(rules: dict[str, Expression]) -> Callable[[str], dict[str, int]]:
+def _checks(recipe: Recipe, schema: Schema, filters: Folder | None, learns: bool) -> dict[str, Expression | Filter]:
+    """The filters that learn from the train rows, or all other rules, as errors name them."""
+    found = load_filters(filters, schema).filters if filters is not None else ()
+    known = {f"filter {one.name}": one for one in found if one.learns == learns}
+    rules = {} if learns else {f"'{text}'": Expression.parse(text, key) for key, text in recipe.expressions.items()}
+    return rules | known
+
+
+def _counter(recipe: Recipe, schema: Schema, filters: Folder | None, learns: bool) -> Callable[[str], dict[str, int]]:
+    """On a worker: a part → how many of its rows break each, and under the empty name how many it has."""
+    checks = _checks(recipe, schema, filters, learns)
+
     def count(url: str) -> dict[str, int]:
         rows = read_rows(url)
-        return {"rows": rows.num_rows, **{text: int((~rule.holds(rows)).sum()) for text, rule in rules.items()}}
+        texts = rows_as_texts(rows)
+        shown = {name: texts if isinstance(check, Filter) else rows for name, check in checks.items()}
+        return {"": rows.num_rows, **{name: int((~check.holds(shown[name])).sum()) for name, check in checks.items()}}
 
     return count

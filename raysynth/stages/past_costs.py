@@ -4,10 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 from raysynth.costs import Estimate, Interval
+from raysynth.markers import canonical
 from raysynth.recipe import Recipe
 from raysynth.runs import SYSTEM, Folder, Run
+from raysynth.stages.filters import asked_filters
 from raysynth.stages.first_rows import FirstRows
-from raysynth.stages.train import parts_of, rows_by_split
+from raysynth.stages.model_parts import parts_of
+from raysynth.stages.train import rows_by_split
 
 SPREAD = (0.6, 1.7)
 """Factors around what the same work cost before: another machine, other neighbours."""
@@ -71,7 +74,9 @@ def _epochs(recipe: Recipe, run: Run, folder: Folder, first: FirstRows) -> Inter
 
 def _same_rules(recipe: Recipe, folder: Folder) -> Interval | None:
     facts = folder.plan().facts
-    if list(facts.get("rules", ())) != list(recipe.rules) or facts.get("where") != recipe.generate.where:
+    if list(facts.get("rules", ())) != list(recipe.expressions.values()) or facts.get("where") != recipe.generate.where:
+        return None
+    if canonical(facts.get("filters", {}).get("asked", [])) != canonical(asked_filters(recipe)):
         return None
     return _times(recipe.generate.rows / max(1, facts["rows"]))
 

@@ -20,6 +20,7 @@ from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.commits import Table
 from raysynth.errors import DataError, RecipeError, UnreadableError
 from raysynth.expressions import Expression
+from raysynth.knowledge import Knowledge
 from raysynth.markers import canonical
 from raysynth.parts import find
 from raysynth.profile import Profile, date_formats, infer_schema
@@ -29,6 +30,8 @@ from raysynth.runs import SYSTEM, Folder, Plan, Run, folder_id
 from raysynth.schema import FILE, ROW, ROW_ID, Column, Kind, Schema
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages.input_profile import profile_of
+from raysynth.stages.known import joined_by, joined_facts, with_facts
+from raysynth.stages.model_parts import check_codec
 from raysynth.stages.prepare_text import (
     NEAR_DUPLICATE,
     Texts,
@@ -50,13 +53,15 @@ _DUPLICATE_BUCKETS = 16
 
 @dataclass(frozen=True)
 class Reader:
-    """All that a worker needs to read a part: the part's number is the shard's. `texts`: what prepare.text asks for."""
+    """All that a worker needs to read a part: the part's number is the shard's. `texts`: what prepare.text asks for; `known`: whose facts
+    become columns."""
 
     source: Source
     shards: tuple[Shard, ...]
     schema: Schema
     formats: dict[str, str]
     texts: Texts | None = None
+    known: Knowledge | None = None
 
     def kept(self, part: int) -> tuple[pa.Table | None, list[BadRow], Counter[str]]:
         """A shard's rows that pass the filters of texts, the bad ones, and how many the filters took, by reason."""
@@ -69,6 +74,12 @@ class Reader:
         rows, filtered = self.texts.kept(rows, self.schema)
         return rows, bad, filtered
 
+    @property
+    def read_schema(self) -> Schema:
+        """Without the columns of facts, which are joined to what is read."""
+        joined = {column.name for column in self.known.columns} if self.known is not None else set()
+        return Schema(tuple(column for column in self.schema if column.name not in joined))
+
     def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
         """A shard's rows in the schema's types, and the rows that are not fit for it: a broken file counts as one."""
         shard, texts = self.shards[part], self.texts
@@ -77,8 +88,9 @@ class Reader:
         bad: list[BadRow] = []
         try:
             for table, unreadable in self.source.read(shard):
-                rows, unfit = clean(table, self.schema, formats=self.formats, told=told)
-                pieces.append(rows if texts is None else texts.rows(rows, self.schema))
+                rows, unfit = clean(table, self.read_schema, formats=self.formats, told=told)
+                made = rows if texts is None else texts.rows(rows, self.schema)
+                pieces.append(made if self.known is None else self.known.joined(made))
                 bad += [*(unreadable if texts is None else map(texts.bad, unreadable)), *unfit]
         except UnreadableError as error:  # whatever could be read of it is left out too
             pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
@@ -88,19 +100,19 @@ class Reader:
 
 def run(recipe: Recipe, run: Run) -> Folder:
     """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
-    source, texts = source_of(recipe), texts_of(recipe)
+    source, texts, known = source_of(recipe), texts_of(recipe), joined_by(recipe)
     files = check_source(recipe)
     snapshot = _snapshot(files, _known_hashes(run))
-    folder = run.folder("prepared", folder_id({**_facts(recipe, texts), "snapshot": snapshot}))
+    folder = run.folder("prepared", folder_id({**_facts(recipe, texts), **joined_facts(known), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
         _check_columns(recipe, first_rows(recipe, source, shards)[1])
         seen = profile_of(source, shards, texts, _kinds(recipe), workers=recipe.generate.workers)
         profile = seen.raw
-        schema = schema_of(recipe, profile)
+        schema = schema_of(recipe, profile, known)
         warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
-        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts)
+        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known)
         drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(make_files, recipe, reader, drop, _near_duplicates(reader, profile.rows))
         folder.write_json("_raysynth/profile.json", seen.to_json(schema))
@@ -139,9 +151,12 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
 
 
 def _check_columns(recipe: Recipe, table: pa.Table) -> None:
-    """DataError on a column of a type that no table keeps, as far as the first rows show: before all are read."""
+    """DataError on a column of a type that no table keeps, RecipeError on conversations where the codec writes none, as far as the first
+    rows show: before all are read."""
     profile = Profile.observe(table.slice(0, 1000))
-    infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
+    schema = infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
+    if any(column.kind == "turns" for column in schema):
+        check_codec(recipe, schema)
 
 
 def source_of(recipe: Recipe) -> Source:
@@ -226,12 +241,12 @@ def check_unchanged(file: InputFile) -> None:
         )
 
 
-def schema_of(recipe: Recipe, profile: Profile) -> Schema:
+def schema_of(recipe: Recipe, profile: Profile, known: Knowledge | None = None) -> Schema:
     given = {name: column.kind for name, column in recipe.schema_.columns.items()}
     overrides: dict[str, Kind] = {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns or name in given}
     if profile.rows and not profile.columns:
         raise DataError(f"source.url: '{recipe.source.url}' has no columns. Give rows with at least one")
-    schema = infer_schema(profile, overrides)
+    schema = with_facts(infer_schema(profile, overrides), known)
     for name, text in recipe.derive.items():
         if name in schema:
             raise RecipeError(f"derive.{name}: the input has a column of this name already. Choose another")
@@ -351,7 +366,9 @@ def _near_duplicates(reader: Reader, rows: int) -> dict[int, Any]:
 
 def _kept(reader: Reader, part: int) -> pa.Table:
     rows, _, _ = reader.kept(part)
-    empty = pa.table({ROW: pa.array([], pa.int64()), **{name: pa.array([], pa.string()) for name in text_columns(reader.schema)}})
+    empty = pa.table(
+        {ROW: pa.array([], pa.int64()), **{name: pa.array([], reader.schema[name].type) for name in text_columns(reader.schema)}}
+    )
     return empty if rows is None else rows
 
 

@@ -1,4 +1,4 @@
-"""prepare.text of a recipe → what it does to the columns of kind text: made anew, filtered, and near-duplicates found over all shards."""
+"""prepare.text of a recipe → what it does to texts and turns: made anew, filtered, and near-duplicates found over all shards."""
 
 import re
 from collections import Counter
@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.cells import flat, is_text
+from raysynth.cells import flat, is_text, pc, truths
 from raysynth.cluster.map_reduce import map_reduce
 from raysynth.deidentify import FAKER_KINDS, Deidentifier
 from raysynth.errors import RecipeError
@@ -32,10 +32,11 @@ from raysynth.personal import listed_names
 from raysynth.profile import Profile
 from raysynth.progress import say
 from raysynth.recipe import PrepareText, Recipe
-from raysynth.schema import FILE, ROW, Schema
+from raysynth.schema import FILE, ROW, Kind, Schema
 from raysynth.sources.base import BadRow
 from raysynth.stores.base import absolute, store_for
 from raysynth.text_cleaning import Filter, check_extras, normalise, normalised
+from raysynth.turns import anew, contents
 
 TEXT_VERSION = 1
 """Raised when what is made of a text changes."""
@@ -64,16 +65,29 @@ class Texts:
         made = normalised(texts) if self.options.normalise else texts
         return (made, Counter()) if self.deidentifier is None else self.deidentifier.column(made)
 
+    def turns_anew(self, turns: pa.Array) -> tuple[pa.Array, Counter[str]]:
+        """The same of each turn, and of its role too: it may be somebody's name."""
+        counts: Counter[str] = Counter()
+
+        def make(texts: pa.Array) -> pa.Array:
+            made, found = self.anew(texts)
+            counts.update(found)
+            return made
+
+        return anew(turns, make), counts
+
     def told(self, text: str) -> str:
         """What may be told of a text outside of the prepared rows, whatever column it is from."""
         if self.deidentifier is None:
             return text
+        text = _unescaped(text) if text[:1] in ("[", "{") else text
         return self.deidentifier.text(normalise(text) if self.options.normalise else text)
 
     def rows(self, rows: pa.Table, schema: Schema) -> pa.Table:
         """Clean rows → with texts made anew."""
         for name in text_columns(schema):
-            made, _ = self.anew(flat(rows.column(name)))
+            is_turns = schema[name].kind == "turns"
+            made, _ = self.turns_anew(rows.column(name).combine_chunks()) if is_turns else self.anew(flat(rows.column(name)))
             rows = rows.set_column(rows.column_names.index(name), name, made)
         return rows
 
@@ -81,10 +95,20 @@ class Texts:
         """The rows that pass the filters in each of their texts, and how many did not, by the first reason."""
         found = np.full(rows.num_rows, -1, np.int8)
         for name in text_columns(schema):
-            found = np.where(found < 0, self.filter.reasons(flat(rows.column(name))), found)
+            found = np.where(found < 0, self._reasons(rows, name, schema[name].kind), found)
         counts = np.bincount(found[found >= 0], minlength=len(Filter.REASONS)).tolist()
         reasons = Counter({reason: count for reason, count in zip(Filter.REASONS, counts, strict=True) if count})
         return (rows.filter(pa.array(found < 0)) if reasons else rows), reasons
+
+    def _reasons(self, rows: pa.Table, name: str, kind: Kind) -> NDArray[np.int8]:
+        """(rows,) as the filter gives them; of turns that of the first one which does not pass."""
+        if kind != "turns":
+            return self.filter.reasons(flat(rows.column(name)))
+        said, owners = contents(rows.column(name).combine_chunks())
+        found, reasons = np.full(rows.num_rows, -1, np.int8), self.filter.reasons(said)
+        failed = np.flatnonzero(reasons >= 0)[::-1]  # the first one is written last
+        found[owners[failed]] = reasons[failed]
+        return found
 
     def bad(self, row: BadRow) -> BadRow:
         """A row that its source could not read, as it may be told."""
@@ -100,7 +124,7 @@ class Texts:
         for at, name in enumerate(table.column_names):
             values = flat(table.column(name)) if name not in (FILE, ROW) else None
             if values is not None and (is_text(values.type) or kinds.get(name) == "text"):
-                made, counts[name] = self.anew(values.cast(pa.string()))
+                made, counts[name] = self.anew(_lists_unescaped(values.cast(pa.string())))
                 table = table.set_column(at, name, made)
         return Profile.observe(table), counts
 
@@ -149,7 +173,7 @@ def texts_of(recipe: Recipe) -> Texts | None:
 
 
 def text_columns(schema: Schema) -> list[str]:
-    return [column.name for column in schema.learnt if column.kind == "text"]
+    return [column.name for column in schema.learnt if column.kind in ("text", "turns")]
 
 
 def check_text_columns(schema: Schema) -> None:
@@ -157,15 +181,15 @@ def check_text_columns(schema: Schema) -> None:
     if not text_columns(schema):
         kinds = ", ".join(f"{column.name} ({column.kind})" for column in schema)
         raise RecipeError(
-            f"prepare.text: there is no column of kind text. Columns: {kinds}. Say which is one, as schema.columns.NAME.kind: text, or "
-            "leave prepare.text out"
+            f"prepare.text: there is no column of kind text or turns. Columns: {kinds}. Say which is one, as schema.columns.NAME.kind: "
+            "text, or leave prepare.text out"
         )
 
 
 def warn_of_others(schema: Schema, personal: Mapping[str, Counter[str]]) -> None:
     """Says which columns that are no texts hold what is replaced in texts: they stay as they are."""
     for name, counts in sorted(personal.items()):
-        if counts and schema[name].kind != "text":
+        if counts and schema[name].kind not in ("text", "turns"):
             shown = ", ".join(f"{kind} {count}" for kind, count in counts.most_common())
             say(
                 stage="prepare",
@@ -213,6 +237,15 @@ def _names(url: str | None, data: bytes | None) -> list[str]:
         raise RecipeError(f"prepare.text.names: '{url}' is no UTF-8. Write it again in this encoding") from None
     except ValueError as error:
         raise RecipeError(f"prepare.text.names: '{url}': {error}") from None
+
+
+def _lists_unescaped(texts: pa.Array) -> pa.Array:
+    """With the escapes of cells that are lists in JSON, which may be turns."""
+    escaped = truths(pc.and_(pc.starts_with(texts, "["), pc.match_substring(texts, "\\")))
+    if not escaped.any():
+        return texts
+    made = [_unescaped(str(text)) for text in texts.filter(pa.array(escaped)).to_pylist()]
+    return pc.replace_with_mask(texts, pa.array(escaped), pa.array(made, pa.string()))
 
 
 def _unescaped(text: str) -> str:

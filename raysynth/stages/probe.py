@@ -22,17 +22,20 @@ from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Batch
 from raysynth.metrics.base import WORD, Metric, Seen, Side
 from raysynth.models import Model, codec_of, generator_of
+from raysynth.ops.base import Asking
 from raysynth.orders import rows_per_part
 from raysynth.parts import find
 from raysynth.recipe import Evaluate, Recipe
+from raysynth.row_ids import id_words
 from raysynth.runs import Run, parquet_rows
 from raysynth.sampler import Sampler
 from raysynth.stages.augment import augmented_rows, made_schema, ops_of
 from raysynth.stages.evaluate import applying, told_by
 from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured
+from raysynth.stages.model_parts import parts_of
 from raysynth.stages.past_costs import past_costs
-from raysynth.stages.train import hashes, parts_of
 from raysynth.training import Trainer, batch_rows_of, initialise
+from raysynth.turns import rows_as_texts, told_as_texts
 
 START = Interval(1.5, 4.0, 12.0)
 """CPU-seconds of the driver until Ray and the first tasks run: the first stage bears them. Measured on two cores."""
@@ -102,8 +105,10 @@ def _augment(recipe: Recipe, first: FirstRows) -> Estimate:
         """Copies cost alike: one of each op is made."""
         seconds = 0.0
         for number, op in enumerate(ops):
+            if isinstance(op, Asking):  # each row would be paid for; its server's time is not known here
+                continue
             op.settle(op.observe(rows))
-            draws = Draws.of(recipe.seed, f"augment-{number}-0", hashes(rows, recipe.seed))
+            draws = Draws.of(recipe.seed, f"augment-{number}-0", id_words(rows, recipe.seed))
             made = made_schema([op], first.schema)
             work = partial(augmented_rows, op, rows, draws, first.schema, made, derive, mark="#")
             seconds += recipe.augment[number].copies * measured(lambda work=work: parquet_bytes(work()))[1]
@@ -189,11 +194,11 @@ def _drawn(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> pa.Table:
 
 def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
     train = first.splits["train"]
-    rules = [Expression.parse(rule, f"rules.{number}") for number, rule in enumerate(recipe.rules)]
+    rules = [Expression.parse(text, key) for key, text in recipe.expressions.items()]
     holds = reduce(lambda held, rule: held & rule.holds(train), rules, np.ones(train.num_rows, np.bool_))
     accepted = max(0.01, float(holds.mean()) if train.num_rows else 1.0)
     low, high = SPREAD
-    high *= 4 if recipe.generate.where else 2 if rules else 1
+    high *= 4 if recipe.generate.where else 2 if recipe.rules else 1
     seconds = row_seconds * recipe.generate.rows / accepted
     parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or rows_per_part(len(first.schema))))
     width = min(recipe.generate.workers, parts)
@@ -215,14 +220,16 @@ def _mix(recipe: Recipe, first: FirstRows) -> Estimate:
 
 def _evaluate(recipe: Recipe, asked: Evaluate, first: FirstRows, synthetic: pa.Table) -> Estimate:
     """Each metric on two small samples, which tell how it grows; and two passes over all rows."""
-    sides: dict[Side, pa.Table] = {"train": first.splits["train"], "holdout": first.splits["holdout"], "synthetic": synthetic}
+    schema = told_as_texts(first.schema)
+    tables: dict[Side, pa.Table] = {"train": first.splits["train"], "holdout": first.splits["holdout"], "synthetic": synthetic}
+    sides: dict[Side, pa.Table] = {side: rows_as_texts(table) for side, table in tables.items()}
     options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
     totals = [first.total("train"), first.total("holdout"), recipe.generate.rows]
     taken = sum(min(SCORED_ROWS, table.num_rows) for table in sides.values())
     times = max(1.0, sum(min(asked.sample_rows, total) for total in totals) / max(1, taken))
     scores = NOTHING
-    for name in applying(first.schema, asked.target):
-        metric: Metric = find("metrics", name)(first.schema, **options)
+    for name in applying(schema, asked.target):
+        metric: Metric = find("metrics", name)(schema, **options)
         half, whole = (_score_seconds(metric, sides, rows) for rows in (SCORED_ROWS // 2, SCORED_ROWS))
         scores = scores + _grown(half, whole, times)
     row = 2 * _read_seconds(first.splits["train"]) + 5e-6  # both passes, and hashing

@@ -35,7 +35,7 @@ def run(
     if failed and not force:
         raise GateError(_refusal(failed, evaluation))
     folders = [folder for folder in (synthetic, mixed) if folder is not None]
-    for folder in folders:
+    for folder in (*folders, *_filters(run, synthetic)):
         _check_whole(folder)
     facts = {
         "name": recipe.name,
@@ -50,6 +50,12 @@ def run(
         say(stage="publish", folders=[folder.path for folder in folders], forced=facts["forced"])
     _write_card(run, card(_card(recipe, prepared, model, folders, published, scores, gates)).encode())
     return published
+
+
+def _filters(run: Run, synthetic: Folder) -> list[Folder]:
+    """Where what the rows' filters go by lies, if they have filters: whoever serves the model needs it."""
+    told = synthetic.plan().facts.get("filters")
+    return [] if told is None else [Folder(join(run.url, told["path"]))]
 
 
 def _write_card(run: Run, text: bytes) -> None:

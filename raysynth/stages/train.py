@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from raysynth.cluster.checkpoints import checkpoints, unpack_facts
 from raysynth.cluster.devices import has_gpu
@@ -23,16 +22,18 @@ from raysynth.cluster.rows import map_ordered
 from raysynth.cluster.stalled import beat
 from raysynth.codecs.base import Codec, Stats
 from raysynth.commits import commit, commit_files, missing, write_task
-from raysynth.draws import row_words
 from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
-from raysynth.layout import Batch, Facts, Tokens
+from raysynth.layout import Batch, Facts
 from raysynth.models import codec_of, generator_of, model_files
-from raysynth.parts import find, whole_options
+from raysynth.parts import deciding, find
 from raysynth.progress import Progress
 from raysynth.recipe import Recipe
+from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
-from raysynth.schema import FILE, ROW, Schema
+from raysynth.schema import Schema
+from raysynth.stages.known import knowledge_of
+from raysynth.stages.model_parts import parts_of
 from raysynth.stores.base import join
 
 ROWS_VERSION = 1
@@ -83,7 +84,8 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         "prepared": prepared.id.split(".")[0],
         **({"augmented": augmented.id.split(".")[0]} if augmented is not None else {}),
         "seed": recipe.seed,
-        "parts": parts_of(recipe),
+        **_known(recipe),
+        "parts": {role: deciding(f"{role}s", part) for role, part in parts_of(recipe).items()},
         "workers": recipe.train.workers,
         **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
         "device": "cuda" if use_gpu else "cpu",
@@ -95,18 +97,12 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
     }
 
 
-def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
-    """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
-    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else (_codec_for(recipe.generator.use), {})
-    return {
-        "codec": whole_options("codecs", *codec),
-        "generator": whole_options("generators", recipe.generator.use, recipe.generator.options),
-    }
-
-
-def _codec_for(generator: str) -> str:
-    """Where the recipe names no codec: the one whose layout the generator takes."""
-    return "text" if Tokens in find("generators", generator).accepts else "tabular"
+def _known(recipe: Recipe) -> Facts:
+    """What is known decides what a server is asked for: of other generators it is in the rows already, if anywhere."""
+    if recipe.knowledge is None or not issubclass(find("generators", recipe.generator.use), Remote):
+        return {}
+    known = knowledge_of(recipe)
+    return {} if known is None or not known.triples else {"knowledge": known.sha256["triples"]}
 
 
 def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -> None:
@@ -115,12 +111,34 @@ def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -
     codec = _settled(recipe, schema, rows)
     generator = _generator(recipe, codec)
     if isinstance(generator, Remote):
+        if (known := knowledge_of(recipe)) is not None:
+            generator.know(known)
+        generator.remember(_lowest(recipe, codec, rows, generator.pool_rows))
         report: Facts | None = {"reproducible": False}  # nothing to learn: the server knows, and its replies are stored
     else:
         report = _learn(recipe, run, rows, folder, codec, generator, facts)
     if report is not None:
-        told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": facts["parts"], "report": report, "facts": facts}
+        told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": parts_of(recipe), "report": report, "facts": facts}
         _commit_model(folder, codec, generator, {"name": recipe.name, "seed": recipe.seed, **told_too})
+
+
+def _lowest(recipe: Recipe, codec: Codec, rows: _Rows, count: int) -> Batch:
+    """The encoded train rows whose row ids hash lowest, in that order."""
+    urls = rows.urls("train") if count else []
+    found: list[pa.Table] = map_ordered(urls, partial(_lowest_of, recipe.seed, count), workers=recipe.generate.workers)
+    table = pa.concat_tables([codec.schema.arrow.empty_table(), *(part.select(codec.schema.names) for part in found)])
+    words = np.concatenate([np.empty(0, np.uint64), *(part["_word"].to_numpy() for part in found)])
+    return codec.encode(table.take(np.argsort(words, kind="stable")[:count]))
+
+
+def _lowest_of(seed: int, count: int) -> Any:
+    def lowest(url: str) -> pa.Table:
+        rows = read_rows(url)
+        words = id_words(rows, seed)
+        order = np.argsort(words, kind="stable")[:count]
+        return rows.take(order).append_column("_word", pa.array(words[order]))
+
+    return lowest
 
 
 def _learn(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, codec: Codec, generator: Generator, facts: Facts) -> Facts | None:
@@ -246,18 +264,10 @@ def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> list[pa.Tabl
     if url is None:
         return [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
     rows = read_rows(url)
-    words = hashes(rows, seed)
+    words = id_words(rows, seed)
     table = table_of(codec.encode(rows)).append_column("_word", pa.array(words))
     bucket = (words >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
     return [table.filter(pa.array(bucket == number)) for number in range(buckets)]
-
-
-def hashes(rows: pa.Table, seed: int) -> NDArray[np.uint64]:
-    """The keyed hash of each row's id: the order in which rows are learnt, whatever files and tasks they came from."""
-    column = rows.column(FILE).combine_chunks()
-    files = cast("pa.DictionaryArray", column if pa.types.is_dictionary(column.type) else column.dictionary_encode())
-    index = files.indices.to_numpy(zero_copy_only=False).astype(np.int64)
-    return row_words(cast("list[str]", files.dictionary.to_pylist()), index, rows.column(ROW).to_numpy(), seed)
 
 
 def _bring(folder: Folder, plan: Plan, split: str, first: int, bucket: int, tables: list[pa.Table]) -> int:

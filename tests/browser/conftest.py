@@ -46,8 +46,10 @@ def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture(scope="session")
-def server(browser: webdriver.Chrome, published_run: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
-    """The URL and the key of a running server."""
-    made = Server(published_run, tmp_path_factory.mktemp("server"))
+def server(
+    browser: webdriver.Chrome, published_run: str, published_tales: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str]]:
+    """The URL and the key of a running server, which has a model of a table and then one of texts."""
+    made = Server(published_run, tmp_path_factory.mktemp("server"), published_tales)
     yield made.url, made.key
     made.end()

@@ -1,7 +1,7 @@
 """A person at the page of a running server: the key, a model's card, conditions, rows, plots, downloads, jobs; in headless Chromium.
 
 conftest.py gives `server`, the URL and the key of one that serves a model with `<script>alert(1)</script>` among the values of a
-category and that writes jobs; `browser`; and `downloads`, the folder where that one's downloads come to lie.
+category and one of texts, and that writes jobs; `browser`; and `downloads`, the folder where that one's downloads come to lie.
 """
 
 import csv
@@ -25,6 +25,7 @@ from selenium.webdriver.support.ui import Select, WebDriverWait
 from raysynth.report import EXPLAINED
 
 SCRIPT = "<script>alert(1)</script>"
+IMAGE = "<img src=x onerror=alert(3)>"
 LONG_SECONDS = 60  # a model may have to be loaded first
 JOB_SECONDS = 180
 
@@ -71,6 +72,14 @@ class Page:
     def condition(self, column: str, value: str) -> None:
         self.click(f'[data-condition="{column}"] summary')
         self.click(f'[data-condition="{column}"] [data-value="{value}"]')
+
+    def show(self, model: str) -> None:
+        Select(self["#model"]).select_by_value(model)
+        self.until(lambda: model in self.text("#python"), f"{model} is shown")
+
+    def begin(self, column: str, text: str) -> None:
+        self.click(f'[data-condition="{column}"] summary')
+        self.write(f'[data-starts="{column}"]', text)
 
     def sample(self, rows: int) -> None:
         self.write("#rows", rows)
@@ -267,8 +276,63 @@ def test_a_job_can_be_cancelled(page: Page) -> None:
     page.until(lambda: page.text(f"{job} [data-job-status]") == "cancelled", "the job is cancelled")
 
 
+def test_texts_begin_as_asked_and_stay_texts_whatever_they_say(page: Page) -> None:
+    page.show("tales")
+    prompt = f"{IMAGE} fox"
+    page.begin("tale", prompt)
+    assert page.text('[data-condition="tale"] .told').startswith("<img src=x")
+    page.condition("tongue", "en")
+    page.sample(20)
+    rows = page.table()
+    assert len(rows) == 20
+    assert all(row["tale"].startswith(prompt) and row["tongue"] == "en" for row in rows)
+    assert not page.all("#table img, #table script, #conditions img, #curl img, #python img")
+    with pytest.raises(NoAlertPresentException):
+        _ = page.browser.switch_to.alert.text
+
+
+def test_texts_are_wrapped_and_shown_in_their_own_language_and_direction(page: Page) -> None:
+    page.show("tales")
+    page.write("#seed", 3)
+    for rows, prompt, direction in ((5, "从前有一只狐狸", "ltr"), (6, "كان يا ما كان", "rtl")):
+        page.click("#clear-conditions")
+        page.begin("tale", prompt)
+        page.sample(rows)
+        cells = page.all("#table td:nth-child(3) .text")
+        assert len(cells) == rows and all(cell.text.startswith(prompt) for cell in cells)
+        tongues = ["zh" if re.search("[\u4e00-\u9fff]", cell.text) else "" for cell in cells]
+        assert [str(cell.get_attribute("lang")) for cell in cells] == tongues
+        style = page.browser.execute_script(
+            "const {direction, whiteSpace} = getComputedStyle(arguments[0]); return [direction, whiteSpace]", cells[0]
+        )
+        assert style == [direction, "pre-wrap"]
+    longest = "return Math.max(...[...document.querySelectorAll('#table .text')].map(cell => cell.offsetWidth))"
+    assert page.browser.execute_script(longest) <= 700
+
+
+def test_the_python_call_of_a_prompt_gives_the_texts_of_the_preview(page: Page, server: tuple[str, str]) -> None:
+    page.show("tales")
+    page.begin("tale", 'once "upon" 从前')
+    page.sample(6)
+    call = f"{page.text('#python')}\nprint(rows['tale'].to_pylist())"
+    environment = {**os.environ, "RAYSYNTH_KEY": server[1]}
+    done = subprocess.run(
+        [sys.executable, "-c", call], env=environment, capture_output=True, text=True, timeout=LONG_SECONDS, check=False
+    )
+    assert done.stdout.strip() == repr([row["tale"] for row in page.table()]), done.stderr
+
+
+def test_a_beginning_that_is_too_long_is_refused_in_the_servers_words(page: Page) -> None:
+    page.show("tales")
+    page.begin("tale", "once upon a time " * 30)
+    page.click("#sample")
+    page.until(lambda: "where.tale: starts has" in page.text("#problem-detail"), "the prompt is refused")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
-def test_nothing_is_wider_than_the_screen(page: Page, width: int) -> None:
+@pytest.mark.parametrize("model", ["shop", "tales"])
+def test_nothing_is_wider_than_the_screen(page: Page, width: int, model: str) -> None:
+    page.show(model)
     page.sample(10)
     screen = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)

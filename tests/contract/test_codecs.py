@@ -23,6 +23,7 @@ from raysynth.where import parse_where
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tabular": [{}, {"max_values": 20, "bins": 8, "digits": 4, "max_codes": 8}],
+    "records": [{}, {"max_values": 10}],
     "text": [{}, {"tokens": 600}],
 }
 """Codec → the options to try it with. A new codec adds its row."""

@@ -1,5 +1,6 @@
 """Laws that every op on the shelf keeps: what it makes of a row is a function of that row's id, whatever batch it comes in."""
 
+import json
 from functools import reduce
 from typing import Any, cast
 
@@ -8,7 +9,8 @@ import pyarrow as pa
 import pytest
 
 from raysynth.draws import Draws, row_words
-from raysynth.ops.base import Op
+from raysynth.layout import Facts
+from raysynth.ops.base import Asking, Op
 from raysynth.parts import available, find
 from raysynth.schema import FILE, ROW, Column, Kind, Schema
 from raysynth.stores.base import store_for
@@ -20,8 +22,10 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tabular.jitter": [{}, {"scale": 0.5, "columns": ("age",)}],
     "tabular.balance": [{"column": "town"}, {"column": "bought", "to": {"true": 3, "false": 1}}],
     "tabular.mixup": [{"target": "bought"}, {"target": "town", "alpha": 1.0, "pool_rows": 5}],
+    "text.back_translation": [{"url": "http://nobody:1/v1", "model": "m"}],
     "text.case": [{}, {"acts": ("upper", "final"), "share": 1.0}],
     "text.ocr": [{}, {"share": 0.2, "most": 3, "columns": ("said",)}],
+    "text.paraphrase": [{"url": "http://nobody:1/v1", "model": "m", "columns": ("said",)}],
     "text.sentences": [{}],
     "text.synonyms": [{"table": SYNONYMS}, {"table": SYNONYMS, "share": 1.0, "columns": ("said",)}],
     "text.typos": [{}, {"acts": ("swap", "lookalike"), "share": 0.1}],
@@ -78,8 +82,22 @@ def draws_of(rows: pa.Table) -> Draws:
     return Draws.of(7, "augment-0-0", words)
 
 
+def replies(requests: list[Facts]) -> list[Facts]:
+    """A server's, as they are stored: now and then nothing of use."""
+    found: list[Facts] = []
+    for request in requests:
+        text, call = request["body"]["messages"][0]["content"].split("\n\n", 1)[1], request["call"]
+        said = (
+            "I am sorry" if call % 7 == 0 else json.dumps({"text": f"{text} 或 {call % 99}" if call % 2 else f"{call % 99} {text}"})
+        )
+        found.append({"answer": {"choices": [{"message": {"content": said}}]}})
+    return found
+
+
 def settled(name: str, options: dict[str, Any], cut: int) -> Op:
     op = find("ops", name)(SCHEMA, **options)
+    if isinstance(op, Asking):
+        op.replies = replies
     stats = [found for start in range(0, ROWS.num_rows, cut) if (found := op.observe(ROWS.slice(start, cut))) is not None]
     op.settle(reduce(lambda one, other: one.merge(other), stats) if stats else None)
     return op

@@ -113,7 +113,7 @@ def test_a_recipe_without_a_text_column_is_refused_with_what_there_is(tmp_path: 
     pq.write_table(pa.table({"a": [1, 2], "b": ["x", "y"]}), tmp_path / "a.parquet")
     recipe = recipe_of(tmp_path / "a.parquet", {})
     with pytest.raises(
-        RecipeError, match=r"prepare\.text: there is no column of kind text\. Columns: a \(integer\), b \(category\)\. Say"
+        RecipeError, match=r"prepare\.text: there is no column of kind text or turns\. Columns: a \(integer\), b \(category\)\. Say"
     ):
         seen_of(recipe, texts_of(recipe))
 

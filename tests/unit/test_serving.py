@@ -495,3 +495,51 @@ def test_only_as_many_requests_as_are_allowed_are_answered_at_once(published_run
             return [answer.status_code for answer in answers]
 
     assert sorted(set(asyncio.run(many()))) == [200, 429]
+
+
+# Texts
+
+
+@pytest.fixture(scope="module")
+def tales(published_tales: str, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return Server(published_tales, tmp_path_factory.mktemp("tales"))
+
+
+@pytest.mark.parametrize("format", list(formats.FORMATS))
+def test_texts_begin_as_asked_and_are_those_of_the_batch_path(tales: Server, published_tales: str, format: str) -> None:
+    where = {"tale": {"starts": "从前有一只 fox\n"}, "tongue": ["zh", "en"]}
+    model = Served(read_published(published_tales)).model
+    expected = Sampler(model, seed=3, where=where).range(0, 20)
+    assert all(str(text).startswith("从前有一只 fox\n") for text in expected["tale"].to_pylist())
+    ask = {"rows": 20, "seed": 3, "where": where}
+    answer = tales.ask("POST", "/v1/models/tales/sample", json=ask, headers={"accept": formats.FORMATS[format]})
+    assert answer.status_code == 200, answer.text
+    assert formats.decode(format, answer.content, expected.schema, 20).equals(expected)
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [
+        ({"tale": {"starts": ""}}, "where.tale: must be a value, a list of values, a range"),
+        ({"tale": {"starts": 3}}, "where.tale: must be a value, a list of values, a range"),
+        ({"tale": {"starts": "x" * 10_001}}, "takes a text of 1 to 10,000 characters"),
+        ({"tale": {"starts": "once", "min": "a"}}, "where.tale: must be a value, a list of values, a range"),
+        ({"tale": {"starts": ["once"]}}, "where.tale: must be a value, a list of values, a range"),
+        ({"tale": {"starts": "\ud83d"}}, "where.tale: must be a value, a list of values, a range"),
+        ({"tale": {"starts": "fox " * 500}}, "where.tale: starts has"),
+        ({"tongue": {"starts": "e"}}, "where.tongue: starts needs a column of kind text"),
+        ({"nobody": {"starts": "e"}}, "where.nobody: no such column"),
+    ],
+)
+def test_a_beginning_that_cannot_be_is_refused_by_name(tales: Server, where: dict[str, Any], why: str) -> None:
+    body = json.dumps({"rows": 1, "where": where})
+    answer = tales.ask("POST", "/v1/models/tales/sample", content=body, headers={"content-type": "application/json"})
+    assert why in problem_of(answer, 422)
+
+
+def test_openapi_says_how_a_text_begins(tales: Server) -> None:
+    described = tales.ask("GET", "/openapi.json").json()["components"]["schemas"]
+    for body in ("Ask", "AskJob"):
+        kinds = described[body]["properties"]["where"]["anyOf"][0]["additionalProperties"]["anyOf"]
+        [starts] = [kind for kind in kinds if kind.get("propertyNames", {}).get("const") == "starts"]
+        assert starts["additionalProperties"] == {"type": "string", "minLength": 1, "maxLength": 10_000}

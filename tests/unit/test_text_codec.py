@@ -141,7 +141,7 @@ def test_no_text_at_all_is_no_trouble() -> None:
 
 
 def test_a_table_without_texts_is_refused_with_its_kinds() -> None:
-    with pytest.raises(RecipeError, match=r"needs a column of kind text, and there is none: label \(category\)"):
+    with pytest.raises(RecipeError, match=r"needs a column of kind text or turns, and there is none: label \(category\)"):
         Text(Schema((Column("label", "category", pa.string()),)))
     with pytest.raises(RecipeError, match=r"codec\.tokens: .*512 or more \(got 10\)"):
         Text(SCHEMA, tokens=10)

@@ -145,3 +145,30 @@ def test_sharper_options_draw_fewer_kinds_of_texts() -> None:
 def test_widths_that_do_not_divide_are_refused() -> None:
     with pytest.raises(RecipeError, match=r"generator\.width: must be a multiple of 2 × heads, 8 \(got 100\)"):
         LanguageModel(layout(), width=100, heads=4)
+
+
+@pytest.mark.parametrize("name", ["language_model", "text_vae"])
+def test_a_text_goes_on_from_the_beginning_that_was_asked_for(name: str) -> None:
+    generator = model() if name == "language_model" else vae()
+    asked = drawn(generator, {"text": {"starts": "stale "}, "mood": "bad"})
+    assert asked.num_rows > 400 and all(text.startswith("stale ") for text in asked["text"].to_pylist())
+    assert len(set(asked["text"].to_pylist())) > 5 and agrees(asked) > 0.85
+
+
+def test_a_beginning_that_leaves_no_room_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"where\.text: starts has \d+ tokens, and a text of this model at most \d+"):
+        codec().condition(parse_where({"text": {"starts": "zq" * 50}}, SCHEMA))
+
+
+def test_what_was_said_is_said_less_often_again() -> None:
+    generator, size = model(), layout().vocabulary
+    logits, seen = torch.zeros(4, size), torch.zeros(4, size, dtype=torch.bool)
+    logits[:, 300], logits[:, 301] = 12.0, 6.0
+    seen[2:, 300] = True
+    told = (torch.zeros(4, dtype=torch.bool), torch.full((4,), 301), torch.zeros(4, dtype=torch.bool), torch.tensor([0.5] * 4))
+    try:
+        generator.repetition = 4.0
+        assert generator._chosen(logits.clone(), seen, *told).tolist() == [300, 300, 301, 301]
+    finally:
+        generator.repetition = 1.0
+    assert generator._chosen(logits.clone(), seen, *told).tolist() == [300] * 4

@@ -362,7 +362,7 @@ def test_short_free_texts_are_text(texts: list[str]) -> None:
         (["北京市朝阳区", "上海市浦东新区", "广州市天河区"] * 100, "category"),
         (made(13, 10, ENGLISH, 3, 7, " "), "category"),  # too few to tell
         (['["a turn of words", "its reply of words"]'] * 20 + [f'["turn {n}"]' for n in range(50)], "json"),
-        ([f'[{{"role": "user", "text": "说 {n}"}}]' for n in range(50)], "json"),
+        ([f'[{{"role": "user", "text": "说 {n}"}}]' for n in range(50)], "turns"),
     ],
 )
 def test_codes_names_and_classes_are_no_text(values: list[str], kind: Kind) -> None:

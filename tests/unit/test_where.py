@@ -9,7 +9,7 @@ import pytest
 
 from raysynth.errors import RecipeError
 from raysynth.schema import Column, Schema
-from raysynth.where import Range, Values, parse_where
+from raysynth.where import Range, Starts, Values, parse_where, satisfied
 
 SCHEMA = Schema(
     (
@@ -21,6 +21,7 @@ SCHEMA = Schema(
         Column("clock", "time", pa.time64("us")),
         Column("ok", "boolean", pa.bool_()),
         Column("name", "category", pa.string()),
+        Column("story", "text", pa.string()),
     )
 )
 
@@ -58,3 +59,23 @@ def test_numbers_dates_and_times_are_taken_as_people_write_them() -> None:
     assert (n.values.to_pylist(), price.values.to_pylist(), clock.values.to_pylist()) == ([3], [Decimal("1.25")], [time(12, 30)])
     assert at.minimum is not None
     assert at.minimum.as_py() == datetime.fromisoformat("2024-06-01T00:00:00+02:00")
+
+
+def test_a_text_begins_as_it_was_asked_to() -> None:
+    where = parse_where({"story": {"starts": "Once "}}, SCHEMA)
+    assert where == {"story": Starts("Once ")}
+    assert satisfied(where, pa.table({"story": ["Once upon", "once ", None, "Once"]})).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("column", "asked", "told"),
+    [
+        ("story", {"starts": ""}, "where.story: starts takes one text"),
+        ("story", {"starts": 5}, "where.story: starts takes one text"),
+        ("story", {"starts": "a", "min": "b"}, "where.story: starts takes one text"),
+        ("name", {"starts": "a"}, "where.name: starts needs a column of kind text, and this column is of kind category"),
+    ],
+)
+def test_a_beginning_is_one_text_and_of_texts_alone(column: str, asked: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        parse_where({column: asked}, SCHEMA)

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -55,9 +56,11 @@ def _records(url: str, data: bytes) -> Iterator[dict[str, Any]]:
     if name.endswith((".parquet", ".pq")):
         yield from pq.read_table(pa.BufferReader(data)).to_pylist()
     elif name.endswith((".jsonl", ".ndjson")):
-        for line in data.decode("utf-8-sig").splitlines():
+        for line in data.decode("utf-8-sig").split("\n"):  # a line of JSON may hold other characters that end lines
             if line.strip():
                 record: object = json.loads(line)
+                if re.search(r"\\u[dD][89a-fA-F]", line) and re.search("[\ud800-\udfff]", json.dumps(record, ensure_ascii=False)):
+                    raise ValueError("a line holds half of a surrogate pair, which is no character")
                 if not isinstance(record, dict):
                     raise ValueError(f"a line holds a {type(record).__name__}")
                 yield cast("dict[str, Any]", record)

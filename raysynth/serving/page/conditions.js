@@ -2,7 +2,7 @@
 
 import { element, tick } from './elements.js';
 import { whole } from './json.js';
-import { named, percent, short, shown } from './words.js';
+import { named, percent, short, shown, tongue } from './words.js';
 
 /**
  * @typedef {{name: string, kind: string, type: string, nullable: boolean, derived: boolean}} Column
@@ -12,6 +12,7 @@ import { named, percent, short, shown } from './words.js';
 
 const INPUTS = { date: 'date', datetime: 'datetime-local', time: 'time', integer: 'number', number: 'number', duration: 'number' };
 const MOST_TOLD = 3;
+const MOST_BEGINNING = 10_000; // characters, as the server takes them
 
 /** The controls of one model's columns. */
 export class Conditions {
@@ -41,6 +42,7 @@ export class Conditions {
 
 function makerOf({ kind }) {
   if (kind === 'category' || kind === 'boolean') return choice;
+  if (kind === 'text') return beginning;
   return kind in INPUTS ? range : null;
 }
 
@@ -123,6 +125,18 @@ function range(column, profile) {
             bounds().map(([end, text]) => `${end === 'min' ? 'from' : 'to'} ${text}`),
             ' ',
           ),
+  };
+}
+
+/** How every text begins: a prompt, taken as it is typed, blanks and line breaks included. @returns {Control} */
+function beginning(column) {
+  const attributes = { rows: 2, dir: 'auto', spellcheck: false, maxlength: MOST_BEGINNING, 'data-starts': column.name };
+  const prompt = element('textarea', attributes);
+  prompt.addEventListener('input', () => prompt.setAttribute('lang', tongue(prompt.value)));
+  return {
+    node: element('div', { class: 'choices' }, element('label', { class: 'field' }, 'Begins with', prompt)),
+    condition: () => (prompt.value ? { starts: prompt.value } : undefined),
+    told: () => (prompt.value ? `${short(prompt.value.trim() || 'blanks', 40)} …` : 'any'),
   };
 }
 

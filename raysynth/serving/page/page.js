@@ -9,7 +9,7 @@
  *   model       #model #card #verdict · #about-model is there once a card is
  *   sample      #sample-form #rows #seed #offset #sample #stop · #columns #columns-all #columns-none [data-column]
  *   conditions  #conditions #clear-conditions #own #unconditioned
- *               [data-condition=COLUMN] and in it [data-value] [data-missing] [data-other] [data-min] [data-max]
+ *               [data-condition=COLUMN] and in it [data-value] [data-missing] [data-other] [data-min] [data-max] [data-starts]
  *   results     #result #sample-facts #table #plots [data-plot=COLUMN]
  *   downloads   #download-csv #download-parquet #download-arrow #download-ndjson
  *   calls       #curl #copy-curl #python #copy-python

@@ -2,22 +2,29 @@
 
 import { element, table } from './elements.js';
 import { figure } from './plots.js';
-import { counted, short, shown } from './words.js';
+import { counted, short, shown, tongue } from './words.js';
 
 /** @typedef {{columns: string[], rows: unknown[][]}} Sample @typedef {import('./conditions.js').Column} Column */
 
 export const MOST_ROWS = 100;
 const MOST_FIGURES = 60;
 const MOST_CHARACTERS = 200;
+const MOST_OF_A_TEXT = 1000;
 
 /** @param {Sample} sample @param {Column[]} schema */
 export function rowsTable(sample, schema) {
   const kinds = new Map(schema.map((column) => [column.name, column.kind]));
   const isNumber = sample.columns.map((name) => ['integer', 'number', 'duration'].includes(kinds.get(name) ?? ''));
+  const isText = sample.columns.map((name) => kinds.get(name) === 'text');
+  const isTurns = sample.columns.map((name) => kinds.get(name) === 'turns');
   const heads = sample.columns.map((name, at) => element('span', { class: isNumber[at] && 'number' }, name));
+  const cellOf = (cell, at) => {
+    if (cell !== null && isText[at]) return shownText(cell);
+    return cell !== null && isTurns[at] ? shownTurns(cell) : shownCell(cell, isNumber[at]);
+  };
   const lines = sample.rows
     .slice(0, MOST_ROWS)
-    .map((row, at) => [String(at + 1), ...row.map((cell, place) => shownCell(cell, isNumber[place]))]);
+    .map((row, at) => [String(at + 1), ...row.map(cellOf)]);
   const caption = element(
     'caption',
     {},
@@ -36,6 +43,19 @@ function shownCell(cell, isNumber) {
     return element('span', { class: 'number', title: String(cell) }, shown(cell, 6));
   const text = short(typeof cell === 'object' ? JSON.stringify(cell) : String(cell), MOST_CHARACTERS);
   return element('span', { class: isNumber && 'number', title: text.length > 30 && text }, text);
+}
+
+/** A text to read: wrapped, each line in its own direction, whatever the directions around it are. */
+function shownText(cell) {
+  if (cell === '') return element('span', { class: 'null' }, '(empty text)');
+  const text = short(String(cell), MOST_OF_A_TEXT);
+  return element('div', { class: 'text', dir: 'auto', lang: tongue(text) }, text);
+}
+
+/** A conversation, a paragraph for each turn. @param {{role: string, content: string}[]} turns */
+function shownTurns(turns) {
+  const lines = turns.map(({ role, content }) => element('div', {}, element('small', {}, `${role} `), shownText(content)));
+  return element('div', { class: 'turns' }, ...lines);
 }
 
 /** A figure for each column that has a distribution, and a sentence on those that have none. */

@@ -40,7 +40,16 @@ export function named(value) {
   return value === '' ? '(empty text)' : String(value);
 }
 
+/** The language to show a text in, which decides the forms of Chinese characters: zh, ja, ko, or '', not known. @param {string} text */
+export function tongue(text) {
+  if (/[\p{Script=Hiragana}\p{Script=Katakana}]/u.test(text)) return 'ja';
+  if (/\p{Script=Hangul}/u.test(text)) return 'ko';
+  return /\p{Script=Han}/u.test(text) ? 'zh' : '';
+}
+
 /** A text that does not flood the page. @param {string} text */
 export function short(text, most = 80) {
-  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+  if (text.length <= most) return text;
+  const isHalf = /[\ud800-\udbff]$/.test(text.slice(0, most - 1)); // of a character that takes two places
+  return `${text.slice(0, most - (isHalf ? 2 : 1))}…`;
 }

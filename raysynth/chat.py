@@ -1,0 +1,270 @@
+"""An OpenAI-compatible server: the body of a chat completion goes out, its answer comes in, tried again where a fault passes.
+
+The standard library's HTTP follows no redirect and reads no proxy settings: the key goes to the host that was named and nowhere else.
+"""
+
+import json
+import os
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from typing import Annotated, Any, cast
+from urllib.parse import urlsplit
+
+import numpy as np
+from pydantic import AfterValidator
+
+from raysynth.draws import word
+from raysynth.errors import RecipeError, StoppedError
+from raysynth.layout import Facts
+
+PASSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+LONGEST_PAUSE_SECONDS = 60.0
+LONGEST_WISH_SECONDS = 600.0  # a server that asks for more patience (a day's quota) is not waited for
+MOST_BYTES = 16 << 20
+SAID_CHARACTERS = 200
+CHARACTERS_A_TOKEN = 3  # where a server does not count: on the safe side for English
+
+
+class _PassingError(Exception):
+    """It may pass. `after_seconds`: not before."""
+
+    def __init__(self, reason: str, after_seconds: float = 0.0) -> None:
+        super().__init__(reason)
+        self.after_seconds = after_seconds
+
+
+def _address(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
+        raise ValueError("must be http(s)://host[:port]/path, without a user name, a password or a query")
+    return url.rstrip("/")
+
+
+def _variable(name: str) -> str:
+    if not name.isidentifier():
+        raise ValueError("must be the name of an environment variable, never the key itself")
+    return name
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Variable = Annotated[str, AfterValidator(_variable)]
+ASIDE = frozenset(
+    {"url", "key_variable", "concurrency", "timeout_seconds", "retries", "backoff_seconds"}
+    | {"max_tokens", "max_money", "input_price", "output_price"}
+)
+"""Options of whoever asks a server that decide nothing of what is made."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """What all calls together may cost; prices are of a million tokens. `of`: how errors name the options (`generator.`)."""
+
+    of: str
+    max_tokens: int | None
+    max_money: float | None
+    input_price: float | None
+    output_price: float | None
+
+    def __post_init__(self) -> None:
+        if self.max_money is not None and (self.input_price is None or self.output_price is None):
+            raise RecipeError(
+                f"{self.of}max_money: {self.max_money:g} needs input_price and output_price, of a million tokens each"
+            )
+
+    def __str__(self) -> str:
+        caps = {"max_tokens": self.max_tokens, "max_money": self.max_money}
+        return ", ".join(f"{self.of}{name}: {cap:,}" for name, cap in caps.items() if cap is not None)
+
+    def share(self, read: float, written: float) -> float:
+        """Of the budget: from 1 on nothing is left. 0 where there is none."""
+        shares = [0.0]
+        if self.max_tokens is not None:
+            shares.append((read + written) / self.max_tokens)
+        if self.max_money is not None:
+            money = read * (self.input_price or 0.0) + written * (self.output_price or 0.0)
+            shares.append(money / 1e6 / self.max_money)
+        return max(shares)
+
+
+@dataclass
+class Chat:
+    """One server. `of`: how errors name the options (`generator.`); `key_variable`: the environment variable that holds the key, which is in
+    no message and is never pickled. Threads may share it; once it has given up it asks no more."""
+
+    of: str
+    url: str
+    key_variable: str
+    timeout_seconds: float
+    retries: int
+    backoff_seconds: float
+    gone: str = field(default="", init=False)
+    plain: bool = field(default=False, init=False)
+    """Whether the server is known to know no schemas of answers."""
+
+    def complete(self, body: Facts, *, insist: bool = False) -> Facts:
+        """The body of a chat completion → {answer: what came, read: about how many tokens went, where the server does not count}. Where it
+        knows no schemas of answers it is asked without, unless `insist`."""
+        body = dict(body)
+        if self.plain:
+            body.pop("response_format", None)
+        status, answer = self.ask(body)
+        if status >= 300 and "response_format" in body and not insist:
+            del body["response_format"]
+            status, answer = self.ask(body)
+            self.plain |= status < 300
+        if status >= 300:
+            raise RecipeError(
+                f"{self.of}url: {self.url} answered {status}{self._said(answer)}. Mend {self.of}model, or take from the call what the "
+                f"server does not know by {self.of}extra, such as {{seed: null}}"
+            )
+        read = sum(len(message["content"].encode()) for message in body["messages"]) // CHARACTERS_A_TOKEN
+        return {"answer": answer} | ({} if "usage" in answer else {"read": read})
+
+    def ask(self, body: Facts) -> tuple[int, Facts]:
+        """The status, below 300 or one that says that the body will not do (400, 422), and the answer. RecipeError where the server refuses
+        for good, StoppedError where it cannot be reached with all retries."""
+        data = json.dumps(body, ensure_ascii=False).encode()
+        for attempt in range(self.retries + 1):
+            if self.gone:
+                raise StoppedError(self.gone)
+            try:
+                return self._once(data)
+            except _PassingError as fault:
+                if attempt == self.retries or fault.after_seconds > LONGEST_WISH_SECONDS:
+                    self.gone = (
+                        f"{self.of}url: {self.url} does not answer ({fault}), asked {attempt + 1} times. Every reply so far is kept: "
+                        "run the same command again to go on, once it answers"
+                    )
+                    raise StoppedError(self.gone) from None
+                time.sleep(max(fault.after_seconds, self._pause(data, attempt)))
+        raise AssertionError("unreachable")
+
+    def _pause(self, data: bytes, attempt: int) -> float:
+        """Twice as long each time, and of each request another part of it, so that they do not come back together."""
+        share = 0.5 + float(word("pause", data, attempt) >> np.uint64(11)) * 2.0**-54
+        return min(LONGEST_PAUSE_SECONDS, self.backoff_seconds * 2.0**attempt) * share
+
+    def _once(self, data: bytes) -> tuple[int, Facts]:
+        try:
+            status, headers, found = self._post(data)
+        except TimeoutError:
+            raise _PassingError(f"no answer in {self.timeout_seconds:g} s") from None
+        except ssl.SSLCertVerificationError as error:
+            raise RecipeError(f"{self.of}url: {self.url}: its certificate is not valid ({error.verify_message})") from None
+        except (OSError, HTTPException) as error:
+            raise _PassingError(
+                type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) and error.strerror else "")
+            ) from None
+        if status in PASSES:
+            raise _PassingError(f"status {status}{self._said(_answer(found))}", _after_seconds(headers.get("retry-after")))
+        if status in (401, 403):
+            raise RecipeError(
+                f"{self.of}key_variable: {self.url} answered {status} to the key in the variable {self.key_variable}. Set a valid one"
+            )
+        if status >= 300 and status not in (400, 422):
+            raise RecipeError(
+                f"{self.of}url: {self.url} answered {status}{self._said(_answer(found))}. Mend {self.of}url or {self.of}model"
+            )
+        return status, _answer(found)
+
+    def _post(self, data: bytes) -> tuple[int, Mapping[str, str], bytes]:
+        """TimeoutError once the whole call has taken its time, however slowly bytes still come."""
+        ends = time.monotonic() + self.timeout_seconds
+        parts = urlsplit(self.url)
+        kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        connection = kind(cast("str", parts.hostname), parts.port, timeout=self.timeout_seconds)
+        headers = {"Content-Type": "application/json", "Accept": "application/json"}
+        if key := os.environ.get(self.key_variable, "").strip():
+            if not re.fullmatch("[!-~]+", key):
+                raise RecipeError(
+                    f"{self.of}key_variable: the variable {self.key_variable} holds a character that no key has. Set it again"
+                )
+            headers["Authorization"] = f"Bearer {key}"
+        try:
+            connection.request("POST", f"{parts.path.rstrip('/')}/chat/completions", data, headers)
+            response = connection.getresponse()
+            found = bytearray()
+            while piece := response.read1(65_536):
+                found += piece
+                if time.monotonic() > ends:
+                    raise TimeoutError
+                if len(found) > MOST_BYTES:
+                    raise HTTPException(f"an answer of more than {MOST_BYTES} bytes")
+            if response.length:
+                raise HTTPException("the answer was cut")
+            return response.status, {name.lower(): value for name, value in response.getheaders()}, bytes(found)
+        finally:
+            connection.close()
+
+    def _said(self, answer: Facts) -> str:
+        """What the server gives as its reason, for a message: short, and without the key."""
+        error: Any = answer.get("error", answer.get("detail", answer.get("message", "")))
+        text = str(cast("Facts", error).get("message", "")) if isinstance(error, dict) else str(error)
+        if key := os.environ.get(self.key_variable, "").strip():
+            text = text.replace(key, "…")
+        text = " ".join(text.split())[:SAID_CHARACTERS]
+        return f": {text}" if text else ""
+
+
+def _answer(found: bytes) -> Facts:
+    """What is no JSON object is kept as it is."""
+    try:
+        answer: Any = json.loads(found)
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # surrogates that stand alone could not be stored either
+    except (ValueError, RecursionError):
+        answer = None
+    return cast("Facts", answer) if isinstance(answer, dict) else {"no_json": found.decode(errors="replace")[:10_000]}
+
+
+def _after_seconds(header: str | None) -> float:
+    """Retry-After (RFC 9110, section 10.2.3): seconds or a date."""
+    if header is None:
+        return 0.0
+    try:
+        return max(0.0, float(header))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(header) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return 0.0
+
+
+def content_of(answer: Facts) -> str:
+    """What the model wrote; nothing where it did not, or refused."""
+    try:
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError):
+        return ""
+
+
+def usage_of(reply: Facts) -> tuple[int, int]:
+    """Of what `complete` gave: tokens read and written, as the server counts; else by the bytes of what was said."""
+    usage: Any = reply["answer"].get("usage")
+    counted: list[Any] = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
+    if len(counted) == 2 and all(isinstance(count, int) and count >= 0 for count in counted):
+        return counted[0], counted[1]
+    return reply.get("read", 0), -(-len(content_of(reply["answer"]).encode()) // CHARACTERS_A_TOKEN)
+
+
+def object_in(text: str) -> Facts | None:
+    """The first JSON object in what a model wrote, whatever stands around it."""
+    start = text.find("{")
+    if start < 0:
+        return None
+    try:
+        found: Any = json.JSONDecoder().raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
+    return cast("Facts", found) if isinstance(found, dict) else None
+
+
+def schema_format(schema: Facts) -> Facts:
+    """`response_format` of a call whose answer is JSON of this schema."""
+    return {"type": "json_schema", "json_schema": {"name": "answer", "strict": True, "schema": schema}}

@@ -1,0 +1,30 @@
+"""A recipe → the codec and the generator that it names, every option with them, and whether the codec takes the columns. A file of its own,
+since who makes rows ready need not load torch."""
+
+from typing import Any
+
+from raysynth.layout import Records, Tokens
+from raysynth.models import codec_of
+from raysynth.parts import find, whole_options
+from raysynth.recipe import Recipe
+from raysynth.schema import Schema
+
+
+def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
+    """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
+    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else (codec_for(recipe.generator.use), {})
+    return {
+        "codec": whole_options("codecs", *codec),
+        "generator": whole_options("generators", recipe.generator.use, recipe.generator.options),
+    }
+
+
+def check_codec(recipe: Recipe, schema: Schema) -> None:
+    """RecipeError where the codec does not take these columns."""
+    codec_of(parts_of(recipe)["codec"], schema, recipe.seed)
+
+
+def codec_for(generator: str) -> str:
+    """Where the recipe names no codec: the one whose layout the generator takes."""
+    accepts = find("generators", generator).accepts
+    return "text" if Tokens in accepts else "records" if Records in accepts else "tabular"
