@@ -1,4 +1,4 @@
-"""A trained LanguageModel → `transformers`' LlamaForCausalLM with its weights: the benchmarks draw from it, and a test compares their logits."""
+"""A trained LanguageModel → `transformers`' LlamaForCausalLM with its weights: benchmarks draw from it, a test compares the logits."""
 
 from typing import Any
 

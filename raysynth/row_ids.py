@@ -13,6 +13,6 @@ from raysynth.schema import FILE, ROW
 
 def id_words(rows: pa.Table, seed: int) -> NDArray[np.uint64]:
     """(rows,)"""
-    files = cast("pa.DictionaryArray", rows.column(FILE).cast(pa.string()).combine_chunks().dictionary_encode())
+    files = rows.column(FILE).cast(pa.string()).combine_chunks().dictionary_encode()
     names = cast("list[str]", files.dictionary.to_pylist())
     return row_words(names, np.asarray(files.indices, dtype=np.int64), np.asarray(rows.column(ROW), dtype=np.int64), seed)

@@ -110,6 +110,10 @@ def _starts(name: str, asked: Mapping[str, Any], column: Column) -> Starts:
     text = asked["starts"]
     if set(asked) != {"starts"} or not isinstance(text, str) or not text:
         raise RecipeError(f"where.{name}: starts takes one text that is not empty, and nothing beside it (got {dict(asked)})")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise RecipeError(
+            f"where.{name}: starts holds half a surrogate pair, which no text can. Write the whole character (got {text!r})"
+        )
     if column.kind != "text":
         raise RecipeError(f"where.{name}: starts needs a column of kind text, and this column is of kind {column.kind}")
     return Starts(text)

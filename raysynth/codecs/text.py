@@ -23,6 +23,7 @@ from raysynth.turns import Turn, contents
 from raysynth.where import Starts, Where
 
 MOST_CHARACTERS = 20_000  # of a text in the sample that tokens are learnt from
+MOST_LEARNT = 2048  # tokens of a text, where the recipe names no length: one very long text would make all rows as wide
 KEPT = 0.995  # of the texts are short enough to be learnt whole, where the recipe names no length
 
 
@@ -44,7 +45,7 @@ class TextStats:
 
 class Text(Codec):
     """`tokens`: how many there may be, bytes and all (null: by how much text there is); `max_tokens`: of one text; longer ones are cut,
-    which the model then tells, and no row is made of that length (null: what holds 99.5 % of the texts)."""
+    which the model then tells, and no row is made of that length (null: what holds 99.5 % of the texts, and at most 2,048)."""
 
     def __init__(self, schema: Schema, *, seed: int = 0, tokens: int | None = None, max_tokens: int | None = None) -> None:
         super().__init__(schema, seed=seed)
@@ -87,7 +88,9 @@ class Text(Codec):
         found = [
             np.array([len(ids) for ids, _ in self._ids(number, texts.to_pylist())] or [1]) for number, texts in enumerate(columns)
         ]
-        self.lengths = [self.max_tokens or max(1, int(np.quantile(lengths, KEPT, method="higher"))) for lengths in found]
+        self.lengths = [
+            self.max_tokens or max(1, min(MOST_LEARNT, int(np.quantile(lengths, KEPT, method="higher")))) for lengths in found
+        ]
         cut = {
             column.name: {"texts": len(lengths), "cut": int((lengths > most).sum()), "max_tokens": most}
             for column, lengths, most in zip(self.texts, found, self.lengths, strict=True)

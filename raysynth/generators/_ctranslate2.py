@@ -63,8 +63,10 @@ class Engine:
             "repetition_penalty": model.repetition,
         }
         self.files = _saved(model, "int8")
-        exact, led = _saved(model, None), model.led(np.zeros((TRIED_ROWS, len(model.shape.fields)), dtype=np.int32))
-        if self._apart(exact, np.concatenate([led, np.full((TRIED_ROWS, 1), Tokens.END)], axis=1)) > MOST_APART:
+        exact, draws = _saved(model, None), Draws.range(0, "tried", 0, TRIED_ROWS)
+        sizes = np.array([field.size for field in model.shape.fields])
+        led = model.led((draws.uniform("codes", len(sizes)) * sizes).astype(np.int32))
+        if self._apart(exact, np.concatenate([led, np.full((TRIED_ROWS, 1), Tokens.END)], axis=1), draws) > MOST_APART:
             self.files = exact
 
     def draw(self, led: NDArray[np.int64], draws: Draws) -> NDArray[np.int32]:
@@ -106,17 +108,18 @@ class Engine:
         set_random_seed(seed)
         return Generator("memory", device=self.device, files=files, inter_threads=1, intra_threads=1)
 
-    def _apart(self, exact: dict[str, bytes], led: NDArray[np.int64]) -> float:
-        """How far integers are from `exact` where rows that they draw are half written."""
-        rows = self.draw(led, Draws.range(0, "tried", 0, len(led)))
-        halves = [row[row != Tokens.PAD][: int((row != Tokens.PAD).sum()) // 2] for row in rows]
-        read = [[str(token) for token in (*before, *half)] for before, half in zip(led.tolist(), halves, strict=True)]
+    def _apart(self, exact: dict[str, bytes], led: NDArray[np.int64], draws: Draws) -> float:
+        """How far integers are from `exact`, each time somewhere in a row that they draw."""
+        rows, at = self.draw(led, draws), draws.uniform("at")
+        lengths = ((rows != Tokens.PAD).sum(axis=1) * at).astype(np.int64)
+        written = [row[:length] for row, length in zip(rows, lengths, strict=True)]
+        read = [[str(token) for token in (*before, *tokens)] for before, tokens in zip(led.tolist(), written, strict=True)]
         laws = [self._next(self._started(files, 0), read) for files in (self.files, exact)]
         return float(np.abs(laws[0] - laws[1]).sum(axis=1).mean() / 2)
 
     def _next(self, engine: Any, read: list[list[str]]) -> NDArray[np.float64]:
         """(rows, V): how likely each next token is."""
-        found = engine.generate_batch(read, max_length=1, return_logits_vocab=True, **self.options)
+        found = [engine.generate_batch([one], max_length=1, return_logits_vocab=True, **self.options)[0] for one in read]
         logits_RV = np.stack([np.array(one.logits[0]).reshape(-1) for one in found])
         return torch.softmax(torch.from_numpy(logits_RV).double(), dim=1).numpy()
 

@@ -73,6 +73,7 @@ def test_a_text_begins_as_it_was_asked_to() -> None:
         ("story", {"starts": ""}, "where.story: starts takes one text"),
         ("story", {"starts": 5}, "where.story: starts takes one text"),
         ("story", {"starts": "a", "min": "b"}, "where.story: starts takes one text"),
+        ("story", {"starts": "a\ud83d"}, "where.story: starts holds half a surrogate pair"),
         ("name", {"starts": "a"}, "where.name: starts needs a column of kind text, and this column is of kind category"),
     ],
 )
