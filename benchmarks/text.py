@@ -125,7 +125,8 @@ def copies(rows: pa.Table, train: pa.Table) -> tuple[float, float]:
 
 
 def distinct(rows: pa.Table) -> float:
-    pairs = [pair for text in rows["text"].to_pylist() for pair in ngrams(words(text), 2)][:PAIRS]
+    order = np.argsort(Draws.range(SEED, "distinct", 0, rows.num_rows).words("row"))  # files may be sorted by their labels
+    pairs = [pair for text in rows["text"].take(pa.array(order)).to_pylist() for pair in ngrams(words(text), 2)][:PAIRS]
     return len(set(pairs)) / len(pairs)
 
 

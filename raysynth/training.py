@@ -252,6 +252,7 @@ def fit(
         if reports[-1].done:
             break
     generator.load(trainer.best(), {})
+    generator.calibrate(_pieces(validation, 1024))
     return reports
 
 

@@ -9,7 +9,7 @@ Shapes: B rows, R slots, T tokens of a row, V tokens that there are, D width.
 """
 
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, ClassVar
 
 import numpy as np
@@ -25,6 +25,10 @@ from raysynth.layout import Arrays, Batch, Beginning, Facts, Fields, Given, Layo
 
 SLOTS = 128
 GROUP_ROWS = 32  # rows of like length, which are learnt from together: what is shorter than the longest of them is padded
+TEMPERATURES = [
+    round(0.5 + 0.05 * step, 2) for step in range(11)
+]  # the last is what was learnt: a text may be as varied, never more
+CALIBRATED_ROWS, LEAST_CALIBRATED = 512, 64
 Share = Annotated[float, Limits(gt=0, le=1)]
 Positive = Annotated[float, Limits(gt=0)]
 Repetition = Annotated[float, Limits(ge=1)]
@@ -36,19 +40,28 @@ Memory = dict[str, Tensor]
 
 
 class Texts(Trained):
-    """`temperature` divides the logits; of the tokens only the `top_k` likeliest (0: all), and of those the likeliest that hold `top_p` of
-    the probability, are drawn; `repetition` above 1 makes tokens that the row has already less likely (Keskar et al., "CTRL", arXiv
-    1909.05858, section 4.1). What a text generator learns is the tokens as they are: the defaults draw from just that."""
+    """`temperature` divides the logits (null: as far below 1 as makes the texts as varied as validation texts are, since a network that has
+    seen little spreads what it knows too thin); of the tokens only the `top_k` likeliest (0: all), and of those the likeliest that hold
+    `top_p` of the probability, are drawn; `repetition` above 1 makes tokens that the row has already less likely (Keskar et al., "CTRL",
+    arXiv 1909.05858, section 4.1)."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Tokens,)
     kernel_rows = 2048
     chunk_rows = CHUNK_ROWS
 
     def __init__(
-        self, layout: Tokens, width: int, temperature: float, top_k: int, top_p: float, repetition: float, spread: float = 0.02
+        self,
+        layout: Tokens,
+        width: int,
+        temperature: float | None,
+        top_k: int,
+        top_p: float,
+        repetition: float,
+        spread: float = 0.02,
     ) -> None:
         super().__init__()
-        self.shape, self.temperature, self.top_k, self.top_p, self.repetition = layout, temperature, top_k, top_p, repetition
+        self.shape, self.top_k, self.top_p, self.repetition = layout, top_k, top_p, repetition
+        self.asked, self.temperature = temperature, temperature or 1.0
         self.table = Autoregressive(Fields(layout.fields)) if layout.fields else None
         self.codes = nn.ParameterList(nn.Parameter(torch.randn(field.size, width) * spread) for field in layout.fields)
 
@@ -57,8 +70,27 @@ class Texts(Trained):
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
         super().load(arrays, facts)
+        self.temperature = self.asked or facts.get("temperature", 1.0)
         if self.table is not None:
             self.table.forget()
+
+    def state(self) -> tuple[Arrays, Facts]:
+        return super().state()[0], {"temperature": self.temperature}
+
+    def calibrate(self, rows: Iterable[Batch]) -> None:
+        """The lowest of TEMPERATURES at which as many pairs of tokens are different as in the rows, found by halving."""
+        real = np.concatenate([np.zeros((0, self.shape.length), np.int32), *(batch["tokens"] for batch in rows)])[:CALIBRATED_ROWS]
+        if self.asked is not None or len(real) < LEAST_CALIBRATED:
+            return
+        draws, low, high = Draws.range(0, "calibrate", 0, CALIBRATED_ROWS), 0, len(TEMPERATURES) - 1
+        while low < high:
+            middle = (low + high) // 2
+            self.temperature = TEMPERATURES[middle]
+            if less_varied(self.sample(draws, None)["tokens"], real):
+                low = middle + 1
+            else:
+                high = middle
+        self.temperature = TEMPERATURES[low]
 
     # --- training ------------------------------------------------------------------------------------------------------------
 
@@ -206,6 +238,18 @@ class Texts(Trained):
             beyond_RV = torch.cumsum(p_RV, dim=1) - p_RV >= self.top_p
             logits_RV = logits_RV.masked_fill(torch.zeros_like(beyond_RV).scatter(1, order_RV, beyond_RV), -torch.inf)
         return logits_RV
+
+
+def less_varied(made: NDArray[np.int32], real: NDArray[np.int32]) -> bool:
+    """Of as many pairs of tokens that follow one another in a text, fewer are different."""
+    pairs = [_pairs(tokens) for tokens in (made, real)]
+    count = min(map(len, pairs))
+    return len(np.unique(pairs[0][:count])) < len(np.unique(pairs[1][:count]))
+
+
+def _pairs(tokens: NDArray[np.int32]) -> NDArray[np.int64]:
+    left, right = tokens[:, :-1].astype(np.int64), tokens[:, 1:].astype(np.int64)
+    return ((left << 32) + right)[(left > Tokens.NULL) & (right > Tokens.NULL)]
 
 
 class _Beginnings:

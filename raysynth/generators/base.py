@@ -65,6 +65,9 @@ class Trained(Generator, nn.Module):
     def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
         """Mean loss of the batch (a scalar). `draws` holds one row per batch row; names bear the step, as in `step-17`."""
 
+    def calibrate(self, rows: Iterable[Batch]) -> None:
+        """Once the best weights are loaded: settle what gradients do not, by validation rows. What it settles is in `state`'s facts."""
+
     def shards(self) -> list[nn.Module]:
         """The blocks of which several workers hold a share each (FSDP2), for a network that is too large for one; none: each holds it whole
         (DDP). `loss` must call such a block as a whole, and no parameter may be a scalar."""

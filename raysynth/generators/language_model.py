@@ -49,7 +49,7 @@ class LanguageModel(Texts):
         layers: Count = 4,
         heads: Count = 4,
         dropout: Dropout = 0.2,
-        temperature: Positive = 1.0,
+        temperature: Positive | None = None,
         top_k: Natural = 0,
         top_p: Share = 1.0,
         repetition: Repetition = 1.0,

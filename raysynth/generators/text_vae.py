@@ -55,7 +55,7 @@ class TextVae(Texts):
         warmup_steps: Natural = 500,
         word_dropout: Dropout = 0.3,
         dropout: Dropout = 0.2,
-        temperature: Positive = 1.0,
+        temperature: Positive | None = None,
         top_k: Natural = 0,
         top_p: Share = 1.0,
         repetition: Repetition = 1.0,

@@ -174,6 +174,7 @@ def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, fold
     if done is None:
         return None
     generator.load(done[0], {})
+    generator.calibrate(batch_of(read_rows(url)) for url in feed["urls"]["validation"])
     return done[1]
 
 

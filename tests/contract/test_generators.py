@@ -42,7 +42,7 @@ every_generator = pytest.mark.parametrize(("name", "options"), GENERATORS, ids=s
 
 SEED = 4
 STEPS = 20
-KERNEL_ROWS = 1024
+KERNEL_ROWS = 512
 
 
 def _fields() -> tuple[Layout, Batch, Given]:
@@ -225,7 +225,7 @@ def test_the_same_draws_give_the_same_rows(name: str, options: dict[str, Any], c
 
 
 @every_generator
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
 @given(seed=st.integers(0, 2**32), alike=st.integers(1, KERNEL_ROWS), conditioned=st.booleans())
 def test_rows_know_no_neighbours(name: str, options: dict[str, Any], seed: int, alike: int, conditioned: bool) -> None:
     """Any rows in any order beside any others (few distinct ones too, where prefixes are shared): the same bits."""

@@ -143,20 +143,6 @@ def test_nested_values_are_kept_as_json(tmp_path: Path) -> None:
     assert rows["s"][0].as_py() == '{"a": 1, "b": [{"c": "é"}]}'
 
 
-def test_two_thousand_columns_are_coded_and_bounded_in_memory(tmp_path: Path) -> None:
-    table = pa.table({f"c{n}": pa.array(np.arange(40) * n % 5) for n in range(2000)})
-    schema, rows, _ = prepared(written(tmp_path / "a.parquet", table))
-    codec = Tabular(schema, seed=7)
-    codec.settle(codec.observe(rows))
-    batch = codec.encode(rows)
-    back = codec.decode(batch, Draws.range(7, "decode", 0, 40))
-    assert back.equals(rows.select(schema.names).cast(back.schema))
-    generator = Autoregressive(cast(Fields, codec.layout))
-    assert generator.read.numel() <= 1 << 26
-    drawn = codec.decode(generator.sample(Draws.range(7, "generate", 0, 4), None), Draws.range(7, "generate", 0, 4))
-    assert drawn.shape == (4, 2000)
-
-
 def test_networks_get_narrower_only_where_the_table_is_wide() -> None:
     from raysynth.generators.autoregressive import MAX_READ_WEIGHTS, _widths  # pyright: ignore[reportPrivateUsage]
 

@@ -127,7 +127,7 @@ asks = st.fixed_dictionaries(
 
 
 @given(ask=asks, format=st.sampled_from(list(formats.FORMATS)))
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_format_gives_the_rows_of_the_batch_path(server: Server, served: Served, ask: dict[str, Any], format: str) -> None:
     answer = server.sample(ask, format)
     assert answer.status_code == 200, answer.text

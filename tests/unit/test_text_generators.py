@@ -11,6 +11,7 @@ import torch
 from raysynth.codecs.text import Text
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
+from raysynth.generators._texts import TEMPERATURES
 from raysynth.generators.base import Trained
 from raysynth.generators.language_model import LanguageModel
 from raysynth.generators.text_vae import TextVae
@@ -158,6 +159,25 @@ def test_a_text_goes_on_from_the_beginning_that_was_asked_for(name: str) -> None
 def test_a_beginning_that_leaves_no_room_is_refused() -> None:
     with pytest.raises(RecipeError, match=r"where\.text: starts has \d+ tokens, and a text of this model at most \d+"):
         codec().condition(parse_where({"text": {"starts": "zq" * 50}}, SCHEMA))
+
+
+def test_the_temperature_makes_texts_as_varied_as_real_ones_and_never_more() -> None:
+    generator, batch = LanguageModel(layout(), width=32, layers=1, heads=2, dropout=0.0), codec().encode(rows())
+    generator.load(*model().state())
+    same, random = batch.take(np.zeros(300, dtype=np.int64)), batch["tokens"][:300].copy()
+    random[:] = np.random.default_rng(1).integers(3, layout().vocabulary, random.shape)
+    generator.calibrate([same])
+    assert generator.temperature == min(TEMPERATURES)
+    generator.calibrate([Batch({"codes": batch["codes"][:300], "tokens": random})])
+    assert generator.temperature == 1.0
+    generator.calibrate([same.take(slice(0, 9))])
+    assert generator.temperature == 1.0, "nine texts tell nothing"
+    twin = LanguageModel(layout(), width=32, layers=1, heads=2)
+    twin.load(generator.state()[0], {"temperature": 0.75})
+    assert twin.temperature == 0.75
+    asked = LanguageModel(layout(), width=32, layers=1, heads=2, temperature=0.9)
+    asked.calibrate([same])
+    assert asked.temperature == 0.9
 
 
 def test_what_was_said_is_said_less_often_again() -> None:

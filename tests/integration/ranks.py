@@ -1,6 +1,6 @@
 """Two ranks of one training, in processes of their own and without Ray → FOLDER/{copied,sharded}.{json,npz}: losses, and rank 0's state.
 
-python tests/unit/ranks.py FOLDER
+python tests/integration/ranks.py FOLDER
 """
 
 import json
