@@ -46,8 +46,8 @@ class Corpus:
 
 
 CORPORA = {
-    "waimai": Corpus("sentiment/waimai_10k_zh.parquet", "review", "label", {"language_model": 8, "text_vae": 12}),
-    "thucnews": Corpus("text/thucnews_headlines_dev_zh.parquet", "title", "label", {"language_model": 8}),
+    "waimai": Corpus("sentiment/waimai_10k_zh.parquet", "review", "label", {"language_model": 6, "text_vae": 12}),
+    "thucnews": Corpus("text/thucnews_headlines_dev_zh.parquet", "title", "label", {"language_model": 14}),
     "banking77": Corpus("dialogue/banking77_en.parquet", "text", "category", {"language_model": 12}),
 }
 HEAD = (

@@ -110,6 +110,10 @@ class Sampler:
         rows = pa.concat_tables(found)
         return rows.take(np.argsort(np.concatenate(order))) if order else rows
 
+    def first_attempts(self, rows: int) -> pa.Table:
+        """So many rows (at most one kernel's), valid or not: what a row is like before anything is learnt."""
+        return self._draw(Draws.range(self.seed, "generate", 0, rows))[0]
+
     def check_acceptance(self, rows: int | None = None) -> None:
         """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once. `rows`: of the data set, for
         a generator whose rows cost something is only probed with rows that are then used."""

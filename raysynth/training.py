@@ -50,7 +50,9 @@ def initialise(make: Callable[[], Trained], seed: int) -> Trained:
     """The generator that `make` builds, its first weights a function of the seed alone; torch's own state is left as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(word(seed, "weights") >> np.uint64(1)))
-        return make()
+        made = make()
+        made.begin()
+        return made
 
 
 class Trainer:
@@ -65,7 +67,7 @@ class Trainer:
         seed: int,
         max_epochs: int,
         steps_per_epoch: int,
-        learning_rate: float = 2e-3,
+        learning_rate: float | None = None,
         weight_decay: float = 0.1,
         warmup_steps: int = 50,
         average_decay: float = 0.995,
@@ -78,14 +80,14 @@ class Trainer:
     ) -> None:
         self.generator, self.seed, self.rank, self.precision = generator, seed, rank, precision
         self.max_epochs, self.steps_per_epoch, self.total_steps = max_epochs, steps_per_epoch, max(1, max_epochs * steps_per_epoch)
-        self.learning_rate, self.warmup_steps = learning_rate, warmup_steps
+        self.learning_rate, self.warmup_steps = learning_rate or generator.learning_rate, warmup_steps
         self.average_decay, self.patience, self.max_norm = average_decay, patience, max_norm
         module: nn.Module = TurnLoss(generator)
         self.module, self.agree = (wrap(module) if wrap else module), agree
         self.sharded = any(_is_share(value) for value in generator.parameters())
         self.players = generator.players()
         self.optimizers = {
-            turn: torch.optim.AdamW(parameters, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+            turn: torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
             for turn, parameters in self.players.items()
         }
         self.average = {name: value.detach().clone() for name, value in generator.state_dict().items()}

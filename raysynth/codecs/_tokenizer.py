@@ -66,20 +66,24 @@ class Vocabulary:
 
     def beginning(self, text: str) -> Beginning:
         """Any tokens that spell it, the last of which may say more: a word that the text cuts off can go on as one token."""
-        data, spelled = text.encode(), [b""] * FIRST + self._spelled
-        allowed = np.zeros((len(data), len(spelled)), dtype=np.bool_)
-        by_first: dict[bytes, list[int]] = {}
-        for token in range(FIRST, len(spelled)):
-            by_first.setdefault(spelled[token][:1], []).append(token)
-        for at in range(len(data)):
-            rest = data[at:]
-            for token in by_first.get(rest[:1], []):
-                allowed[at, token] = rest.startswith(spelled[token]) or spelled[token].startswith(rest)
-        return Beginning(allowed, np.array([len(one) for one in spelled], dtype=np.int64))
+        return allowed_next(text.encode(), [b""] * FIRST + self._spelled)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Bytes that are no character, as a model may draw them, are left out."""
         return b"".join(self._spelled[number - FIRST] for number in ids if number >= FIRST).decode(errors="ignore")
+
+
+def allowed_next(data: bytes, spelled: Sequence[bytes]) -> Beginning:
+    """`spelled`: the bytes that each token writes, none of those that write no text."""
+    allowed = np.zeros((len(data), len(spelled)), dtype=np.bool_)
+    by_first: dict[bytes, list[int]] = {}
+    for token in range(FIRST, len(spelled)):
+        by_first.setdefault(spelled[token][:1], []).append(token)
+    for at in range(len(data)):
+        rest = data[at:]
+        for token in by_first.get(rest[:1], []):
+            allowed[at, token] = rest.startswith(spelled[token]) or spelled[token].startswith(rest)
+    return Beginning(allowed, np.array([len(one) for one in spelled], dtype=np.int64))
 
 
 def learn(texts: Sequence[str], most: int | None) -> Vocabulary:

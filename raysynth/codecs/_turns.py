@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from raysynth.codecs._base_tokenizer import BaseVocabulary
 from raysynth.codecs._tokenizer import Vocabulary
 from raysynth.errors import DataError
 from raysynth.turns import Turn, pc
@@ -32,7 +33,9 @@ def check_roles(found: Mapping[str, Sequence[str]]) -> None:
             )
 
 
-def encode_turns(vocabulary: Vocabulary, roles: Mapping[str, int], values: Sequence[list[Turn] | None]) -> list[Ids]:
+def encode_turns(
+    vocabulary: Vocabulary | BaseVocabulary, roles: Mapping[str, int], values: Sequence[list[Turn] | None]
+) -> list[Ids]:
     """A role that no train row has ends what can be told of its conversation."""
     said = iter(vocabulary.encode([turn["content"] for turns in values for turn in turns or ()]))
     return [_ids([(roles.get(turn["role"]), next(said)) for turn in turns or ()]) for turns in values]
@@ -47,7 +50,7 @@ def _ids(turns: list[tuple[int | None, list[int]]]) -> Ids:
     return ids, True
 
 
-def decode_turns(vocabulary: Vocabulary, roles: Mapping[str, int], ids: Sequence[int]) -> list[Turn]:
+def decode_turns(vocabulary: Vocabulary | BaseVocabulary, roles: Mapping[str, int], ids: Sequence[int]) -> list[Turn]:
     named = {token: role for role, token in roles.items()}
     starts = [place for place, token in enumerate(ids) if token in named]
     ends = [*starts[1:], len(ids)]

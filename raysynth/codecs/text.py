@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysynth.codecs._base_tokenizer import BaseVocabulary, read_tokenizer
 from raysynth.codecs._column_stats import TableStats, column_of, lowest
 from raysynth.codecs._tokenizer import Vocabulary, learn
 from raysynth.codecs._turns import Ids, check_roles, decode_turns, encode_turns, few, roles_in
@@ -45,10 +46,22 @@ class TextStats:
 
 class Text(Codec):
     """`tokens`: how many there may be, bytes and all (null: by how much text there is); `max_tokens`: of one text; longer ones are cut,
-    which the model then tells, and no row is made of that length (null: what holds 99.5 % of the texts, and at most 2,048)."""
+    which the model then tells, and no row is made of that length (null: what holds 99.5 % of the texts, and at most 2,048).
+    `tokenizer`: the folder of a Hugging Face model whose tokens are taken instead of learning some (what a `base` of the generator gets by
+    itself). It is kept whole with the model, which says of how many texts it changed something."""
 
-    def __init__(self, schema: Schema, *, seed: int = 0, tokens: int | None = None, max_tokens: int | None = None) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        seed: int = 0,
+        tokens: int | None = None,
+        max_tokens: int | None = None,
+        tokenizer: str | None = None,
+    ) -> None:
         super().__init__(schema, seed=seed)
+        if tokens is not None and tokenizer is not None:
+            raise RecipeError(f"codec.tokens: the tokenizer '{tokenizer}' has its own. Leave tokens out (got {tokens})")
         if tokens is not None and tokens < 512:
             raise RecipeError(f"codec.tokens: the 256 bytes need room beside them. Give 512 or more (got {tokens})")
         if max_tokens is not None and max_tokens < 1:
@@ -60,7 +73,8 @@ class Text(Codec):
                 f"codec.use: text needs a column of kind text or turns, and there is none: {kinds}. "
                 "Say which it is, schema: {columns: {…: {kind: text}}}, or use tabular"
             )
-        self.tokens, self.max_tokens = tokens, max_tokens
+        self.tokens, self.max_tokens, self.tokenizer = tokens, max_tokens, tokenizer
+        self.vocabulary: Vocabulary | BaseVocabulary
         self.table = Tabular(Schema(tuple(column for column in schema if column not in self.texts)), seed=seed)
         self.roles: list[dict[str, int] | None] = []
         """Of each column of turns the tokens of its roles, which come behind all others."""
@@ -83,7 +97,8 @@ class Text(Codec):
         check_roles(stats.roles)
         columns = [stats.texts[column.name].drop_null().combine_chunks() for column in self.texts]
         said = [contents(texts)[0] if texts.type == TURNS else texts for texts in columns]
-        self.vocabulary = learn([str(text)[:MOST_CHARACTERS] for texts in said for text in texts.to_pylist()], self.tokens)
+        sample = [str(text)[:MOST_CHARACTERS] for texts in said for text in texts.to_pylist()]
+        self.vocabulary = read_tokenizer(self.tokenizer) if self.tokenizer else learn(sample, self.tokens)
         self._number([stats.roles.get(column.name) for column in self.texts])
         found = [
             np.array([len(ids) for ids, _ in self._ids(number, texts.to_pylist())] or [1]) for number, texts in enumerate(columns)
@@ -99,6 +114,8 @@ class Text(Codec):
             stats.texts[column.name].null_count > 0 or roles == {} for column, roles in zip(self.texts, self.roles, strict=True)
         ]
         self.told = {"sampled": cut}
+        if isinstance(self.vocabulary, BaseVocabulary):
+            self.told["changed_by_tokenizer"] = len(sample) - self.vocabulary.kept(sample)
         return self._lay_out()
 
     def encode(self, rows: pa.Table) -> Batch:
@@ -145,13 +162,17 @@ class Text(Codec):
                 f"where.{name}: starts has {tokens} tokens, and a text of this model at most {most}. Give a shorter beginning, "
                 "or train with a larger codec.max_tokens"
             )
-        return self.vocabulary.beginning(wanted.text)
+        begun, roles = self.vocabulary.beginning(wanted.text), sum(len(roles or ()) for roles in self.roles)
+        return Beginning(np.pad(begun.allowed, ((0, 0), (0, roles))), np.pad(begun.spelled, (0, roles)))
 
     def state(self) -> tuple[Arrays, Facts]:
         arrays, facts = self.table.state()
-        pairs = [part for pair in self.vocabulary.merges for part in pair]
         arrays = {f"table.{name}": array for name, array in arrays.items()}
-        arrays |= {"characters": _joined(self.vocabulary.characters), "merges": _joined(pairs)}
+        if isinstance(self.vocabulary, BaseVocabulary):
+            arrays["tokenizer"] = _joined([self.vocabulary.told])
+        else:
+            pairs = [part for pair in self.vocabulary.merges for part in pair]
+            arrays |= {"characters": _joined(self.vocabulary.characters), "merges": _joined(pairs)}
         told: Facts = {"table": facts, "lengths": self.lengths, "nullable": self.nullable, "told": self.told}
         if any(roles is not None for roles in self.roles):
             told["roles"] = [None if roles is None else list(roles) for roles in self.roles]
@@ -160,8 +181,11 @@ class Text(Codec):
     def load(self, arrays: Arrays, facts: Facts) -> None:
         table = {name.removeprefix("table."): array for name, array in arrays.items() if name.startswith("table.")}
         self.table.load(table, facts["table"])
-        parts = _split(arrays["merges"])
-        self.vocabulary = Vocabulary(tuple(_split(arrays["characters"])), tuple(zip(parts[::2], parts[1::2], strict=True)))
+        if "tokenizer" in arrays:
+            self.vocabulary = BaseVocabulary(*_split(arrays["tokenizer"]))
+        else:
+            parts = _split(arrays["merges"])
+            self.vocabulary = Vocabulary(tuple(_split(arrays["characters"])), tuple(zip(parts[::2], parts[1::2], strict=True)))
         self.lengths, self.nullable, self.told = list(facts["lengths"]), list(facts["nullable"]), facts["told"]
         self._number(facts.get("roles", [None] * len(self.texts)))
         self._lay_out()

@@ -52,7 +52,7 @@ class Engine:
     """The network as it was when this was made. `draw` may be called any number of times."""
 
     def __init__(self, model: "LanguageModel") -> None:
-        self.shape, self.device = model.shape, next(model.parameters()).device.type
+        self.shape, self.device, self.temperature = model.shape, model.embedding.device.type, model.temperature
         self.options = {
             "max_batch_size": BATCH_ROWS,
             "include_prompt_in_result": False,

@@ -124,6 +124,12 @@ class Texts(Trained):
         tokens = self._draw(codes, draws, self.starts(draws).astype(np.float32), begun)
         return Batch({"codes": codes, "tokens": tokens}, accepted & ((tokens == Tokens.END).sum(axis=1) == self.shape.texts))
 
+    @torch.inference_mode()
+    def go_on(self, rows: Batch, draws: Draws) -> Batch:
+        """Rows that are written in part, PAD from there on → the same rows, written to their end."""
+        tokens = self._draw(rows["codes"], draws, self.starts(draws).astype(np.float32), written=rows["tokens"])
+        return Batch({"codes": rows["codes"], "tokens": tokens}, (tokens == Tokens.END).sum(axis=1) == self.shape.texts)
+
     def starts(self, draws: Draws) -> NDArray[np.float64]:
         """(rows, any): what else than its codes a row is written from."""
         return np.zeros((len(draws), 0))
@@ -146,9 +152,14 @@ class Texts(Trained):
         return np.zeros((len(codes), 0), dtype=np.int64)
 
     def _draw(
-        self, codes: NDArray[np.int32], draws: Draws, start: NDArray[np.float32], begun: tuple[Beginning | None, ...] = ()
+        self,
+        codes: NDArray[np.int32],
+        draws: Draws,
+        start: NDArray[np.float32],
+        begun: tuple[Beginning | None, ...] = (),
+        written: NDArray[np.int32] | None = None,
     ) -> NDArray[np.int32]:
-        """(rows, T) tokens. Rows enter the slots in their order."""
+        """(rows, T) tokens. Rows enter the slots in their order. `written` (rows, T): what stands there already, PAD where it is drawn."""
         rows, length = len(draws), self.shape.length
         device = next(self.parameters()).device
         uniform = draws.uniform("token", length).astype(np.float32)
@@ -175,6 +186,9 @@ class Texts(Trained):
             logits = beginnings.kept_to(logits, of_text)
             told = (torch.from_numpy(array).to(device) for array in (within == 0, previous, nullable[of_text], at))
             drawn = self._chosen(logits, seen_RV, *told).cpu().numpy()
+            if written is not None:
+                stands = written[row[writes], column[writes]]
+                drawn[writes] = np.where(stands == Tokens.PAD, drawn[writes], stands)
             tokens[row[writes], column[writes]] = drawn[writes]
             if self.repetition != 1:
                 seen_RV[torch.from_numpy(writes), torch.from_numpy(drawn[writes])] = True

@@ -53,9 +53,14 @@ class Trained(Generator, nn.Module):
     """Fitted by gradients in rounds of turns; the loop, the optimizers and the checkpoints are training.py's."""
 
     turns: ClassVar[tuple[str, ...]] = ("model",)
+    learning_rate: float = 2e-3
+    """At its highest."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
+
+    def begin(self) -> None:
+        """Before training, on each of its workers: take up first weights that lie elsewhere."""
 
     @abstractmethod
     def players(self) -> dict[str, list[nn.Parameter]]:

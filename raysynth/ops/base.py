@@ -49,6 +49,17 @@ class Op(ABC):
         from. `draws` has one row per row. Derived columns may be left as they are: the stage computes them anew."""
 
 
+class Lent(Op):
+    """An op that draws from the model of another run, which the stage lends it, on each worker anew."""
+
+    run: str
+    """The URL of that run."""
+
+    @abstractmethod
+    def lend(self, model: Any) -> None:
+        """Keep the model (raysynth/models.py has its class). RecipeError where it does not fit the columns."""
+
+
 class Asking(Op):
     """An op that asks a server: each reply is stored before it is read, so a resume repeats no call. See generators/base.py, Remote."""
 

@@ -14,7 +14,8 @@ from raysynth.commits import Table
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
-from raysynth.ops.base import Asking, Op, Stats
+from raysynth.models import load_model
+from raysynth.ops.base import Asking, Lent, Op, Stats
 from raysynth.parts import deciding, find, whole_options
 from raysynth.recipe import Recipe
 from raysynth.row_ids import id_words
@@ -46,7 +47,7 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
     """What decides the augmented rows, defaults of the ops too."""
     import scipy
 
-    made = ops_of(recipe, Schema.from_json(prepared.plan().facts["schema"]))
+    made = lent(ops_of(recipe, Schema.from_json(prepared.plan().facts["schema"])))
     asked = [{"copies": op.copies, **deciding("ops", whole_options("ops", op.use, op.options))} for op in recipe.augment]
     return {
         "stage": "augment",
@@ -60,6 +61,17 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
 
 def ops_of(recipe: Recipe, schema: Schema) -> list[Op]:
     return [find("ops", op.use)(schema, **_typed(op.options)) for op in recipe.augment]
+
+
+def lent(ops: list[Op]) -> list[Op]:
+    """Those that draw from a model with it. RecipeError where the run that they name has none."""
+    for op in ops:
+        if isinstance(op, Lent):
+            folder = Run(op.run).current("model")
+            if folder is None:
+                raise RecipeError(f"augment: model: the run '{op.run}' has no trained model. Train it first, or name another run")
+            op.lend(load_model(folder))
+    return ops
 
 
 def _typed(options: dict[str, Any]) -> dict[str, Any]:
@@ -103,7 +115,7 @@ def _make(
 ) -> FilesOf:
     """On a worker: part p is round p // parts of train part p % parts."""
     derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
-    for op in ops:
+    for op in lent(ops):
         if isinstance(op, Asking):
             op.replies = StoredReplies(folder, op, workers=recipe.generate.workers)
 

@@ -3,6 +3,7 @@ since who makes rows ready need not load torch."""
 
 from typing import Any
 
+from raysynth import base_folder
 from raysynth.layout import Records, Tokens
 from raysynth.models import codec_of
 from raysynth.parts import find, whole_options
@@ -12,11 +13,24 @@ from raysynth.schema import Schema
 
 def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
     """The codec and the generator with every option, defaults too: a default that changes in the code is another model."""
-    codec = (recipe.codec.use, recipe.codec.options) if recipe.codec else (codec_for(recipe.generator.use), {})
+    use, options = (recipe.codec.use, recipe.codec.options) if recipe.codec else (codec_for(recipe.generator.use), {})
+    if use == "text" and (base := base_of(recipe)) is not None:
+        options = {"tokenizer": base, **options}  # it reads its own tokens alone
     return {
-        "codec": whole_options("codecs", *codec),
+        "codec": whole_options("codecs", use, options),
         "generator": whole_options("generators", recipe.generator.use, recipe.generator.options),
     }
+
+
+def base_of(recipe: Recipe) -> str | None:
+    """The folder of the pre-trained model that the generator begins with, if any."""
+    return recipe.generator.options.get("base")
+
+
+def check_base(recipe: Recipe) -> None:
+    """RecipeError where that folder cannot be begun with."""
+    if (base := base_of(recipe)) is not None:
+        base_folder.check(base, adapted=recipe.generator.options.get("tune", "lora") == "lora")
 
 
 def check_codec(recipe: Recipe, schema: Schema) -> None:

@@ -19,7 +19,7 @@ from raysynth.costs import NOTHING, Estimate, Interval
 from raysynth.draws import Draws
 from raysynth.expressions import Expression
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
-from raysynth.layout import Batch
+from raysynth.layout import Batch, Tokens
 from raysynth.metrics.base import WORD, Metric, Seen, Side
 from raysynth.models import Model, codec_of, generator_of
 from raysynth.ops.base import Asking
@@ -29,7 +29,7 @@ from raysynth.recipe import Evaluate, Recipe
 from raysynth.row_ids import id_words
 from raysynth.runs import Run, parquet_rows
 from raysynth.sampler import Sampler
-from raysynth.stages.augment import augmented_rows, made_schema, ops_of
+from raysynth.stages.augment import augmented_rows, lent, made_schema, ops_of
 from raysynth.stages.evaluate import applying, told_by
 from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured
 from raysynth.stages.model_parts import parts_of
@@ -67,7 +67,7 @@ def estimates(recipe: Recipe, first: FirstRows) -> list[Estimate]:
         found.append(Estimate("generate", STAGE, NOTHING, recipe.generate.workers, "nothing: its server's time is not known here"))
     else:
         synthetic, seconds = measured(lambda: _drawn(recipe, first, learnt))
-        found.append(_generate(recipe, first, seconds / synthetic.num_rows))
+        found.append(_generate(recipe, first, seconds * _shorter(learnt) / synthetic.num_rows))
     if recipe.mix is not None:
         found.append(_mix(recipe, first))
     if recipe.evaluate is not None:
@@ -98,7 +98,7 @@ def _prepare(recipe: Recipe, first: FirstRows) -> Estimate:
 
 def _augment(recipe: Recipe, first: FirstRows) -> Estimate:
     train = first.splits["train"]
-    ops = ops_of(recipe, first.schema)
+    ops = lent(ops_of(recipe, first.schema))
     derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
 
     def augmented(rows: pa.Table) -> float:
@@ -183,13 +183,22 @@ def _steps(recipe: Recipe, learnt: _Learnt, batch_rows: int) -> tuple[float, flo
 
 
 def _drawn(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> pa.Table:
-    """Of a generator that has learnt nothing, so that no rule is asked: how often they hold is taken from the real rows."""
+    """Of a generator that has learnt nothing, so that no rule is asked, nor whether its texts end: how often rules hold is taken from the
+    real rows."""
     if isinstance(learnt.generator, Trained):
         learnt.generator.eval()
     model = Model(first.schema, recipe.derive, learnt.codec, learnt.generator, "", {})
-    rows = Sampler(model, seed=recipe.seed).range(0, min(recipe.generate.rows, SAMPLED_ROWS))
+    most = learnt.generator.step_rows if isinstance(learnt.codec.layout, Tokens) else SAMPLED_ROWS
+    rows = Sampler(model, seed=recipe.seed).first_attempts(min(recipe.generate.rows, most, learnt.generator.kernel_rows))
     parquet_bytes(rows)
     return rows
+
+
+def _shorter(learnt: _Learnt) -> float:
+    """Texts of a network that has learnt nothing end nowhere, real ones on average here: the share of the room that they take."""
+    if not isinstance(learnt.codec.layout, Tokens) or not learnt.encoded.rows:
+        return 1.0
+    return max(0.01, float((learnt.encoded["tokens"] != Tokens.PAD).mean()))
 
 
 def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:

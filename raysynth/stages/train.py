@@ -11,6 +11,7 @@ from typing import Any, cast
 import numpy as np
 import pyarrow as pa
 
+from raysynth import base_folder
 from raysynth.cluster.checkpoints import checkpoints, unpack_facts
 from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.feed import batch_of, table_of
@@ -33,7 +34,7 @@ from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import Schema
 from raysynth.stages.known import knowledge_of
-from raysynth.stages.model_parts import parts_of
+from raysynth.stages.model_parts import base_of, parts_of
 from raysynth.stores.base import join
 
 ROWS_VERSION = 1
@@ -85,6 +86,7 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         **({"augmented": augmented.id.split(".")[0]} if augmented is not None else {}),
         "seed": recipe.seed,
         **_known(recipe),
+        **({"base": base_folder.digest(base)} if (base := base_of(recipe)) is not None else {}),
         "parts": {role: deciding(f"{role}s", part) for role, part in parts_of(recipe).items()},
         "workers": recipe.train.workers,
         **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
@@ -174,7 +176,7 @@ def _train(recipe: Recipe, codec: Codec, generator: Generator, feed: Facts, fold
     if done is None:
         return None
     generator.load(done[0], {})
-    generator.calibrate(batch_of(read_rows(url)) for url in feed["urls"]["validation"])
+    cast("Trained", generator).calibrate(batch_of(read_rows(url)) for url in feed["urls"]["validation"])
     return done[1]
 
 
@@ -236,7 +238,7 @@ def _observer(codec: Codec) -> Any:
 
 def _encoded(recipe: Recipe, run: Run, rows: _Rows, codec: Codec, facts: Facts) -> dict[str, Any]:
     """Encode and shuffle once: each split's rows sorted by the hash of their row id, in parts of about FEED_ROWS rows."""
-    keys = [key for key in ("rows_version", "prepared", "augmented", "seed") if key in facts]
+    keys = [key for key in ("rows_version", "prepared", "augmented", "seed", "base") if key in facts]
     folder = run.folder(
         "encoded", folder_id({"stage": "encode", "codec": facts["parts"]["codec"], **{key: facts[key] for key in keys}})
     )

@@ -1,19 +1,24 @@
 """Laws that every op on the shelf keeps: what it makes of a row is a function of that row's id, whatever batch it comes in."""
 
 import json
-from functools import reduce
+from functools import cache, reduce
 from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
+from raysynth.codecs.text import Text
 from raysynth.draws import Draws, row_words
-from raysynth.layout import Facts
-from raysynth.ops.base import Asking, Op
+from raysynth.generators.language_model import LanguageModel
+from raysynth.layout import Facts, Tokens
+from raysynth.models import Model
+from raysynth.ops.base import Asking, Lent, Op
 from raysynth.parts import available, find
 from raysynth.schema import FILE, ROW, Column, Kind, Schema
 from raysynth.stores.base import store_for
+from raysynth.training import initialise
 
 SYNONYMS = "memory://test-ops/synonyms.csv"
 store_for(SYNONYMS).put(SYNONYMS, "word,synonyms\nlate,tardy|belated|overdue\ngood,fine|great\n味道,口味|滋味|气味\n".encode())
@@ -24,6 +29,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "tabular.mixup": [{"target": "bought"}, {"target": "town", "alpha": 1.0, "pool_rows": 5}],
     "text.back_translation": [{"url": "http://nobody:1/v1", "model": "m"}],
     "text.case": [{}, {"acts": ("upper", "final"), "share": 1.0}],
+    "text.infill": [{"model": "memory://test-ops/run", "column": "said"}],
     "text.ocr": [{}, {"share": 0.2, "most": 3, "columns": ("said",)}],
     "text.paraphrase": [{"url": "http://nobody:1/v1", "model": "m", "columns": ("said",)}],
     "text.sentences": [{}],
@@ -94,10 +100,25 @@ def replies(requests: list[Facts]) -> list[Facts]:
     return found
 
 
+@cache
+def writer() -> Model:
+    """A small one that has learnt nothing, and writes as such."""
+    codec = Text(SCHEMA, max_tokens=30)
+    codec.settle(codec.observe(ROWS))
+    assert isinstance(codec.layout, Tokens)
+    layout, options = codec.layout, {"width": 16, "layers": 1, "heads": 2, "temperature": 1.0}
+    generator = initialise(lambda: LanguageModel(layout, **options), 7)
+    with torch.no_grad():
+        generator.embedding *= 0.01  # so that a text comes to its end by chance alone, and soon enough
+    return Model(SCHEMA, {}, codec, generator, "digest", {})
+
+
 def settled(name: str, options: dict[str, Any], cut: int) -> Op:
     op = find("ops", name)(SCHEMA, **options)
     if isinstance(op, Asking):
         op.replies = replies
+    if isinstance(op, Lent):
+        op.lend(writer())
     stats = [found for start in range(0, ROWS.num_rows, cut) if (found := op.observe(ROWS.slice(start, cut))) is not None]
     op.settle(reduce(lambda one, other: one.merge(other), stats) if stats else None)
     return op
