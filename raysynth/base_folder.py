@@ -69,7 +69,7 @@ def _config(path: str) -> Any:
         kind = told["model_type"]
     except (ValueError, KeyError, TypeError):
         raise _refused(path, f"has a {CONFIG} that is no model's", SAVE) from None
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if str(kind) not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise _refused(
             path,
             f"is of the architecture {kind!r}, which the installed transformers has no causal language model of (code that comes with a "

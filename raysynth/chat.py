@@ -248,7 +248,7 @@ def usage_of(reply: Facts) -> tuple[int, int]:
     """Of what `complete` gave: tokens read and written, as the server counts; else by the bytes of what was said."""
     usage: Any = reply["answer"].get("usage")
     counted: list[Any] = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")] if isinstance(usage, dict) else []
-    if len(counted) == 2 and all(isinstance(count, int) and count >= 0 for count in counted):
+    if len(counted) == 2 and all(isinstance(count, int) and 0 <= count < 1 << 53 for count in counted):
         return counted[0], counted[1]
     return reply.get("read", 0), -(-len(content_of(reply["answer"]).encode()) // CHARACTERS_A_TOKEN)
 

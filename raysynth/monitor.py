@@ -25,6 +25,7 @@ Verdict = Literal["reference", "steady", "alarm"]
 LEAST_ROWS = 30  # to learn from
 MOST_LABELS = 100
 _SHOWN_CHARACTERS = 40
+_MOST_DAYS = 106_000_000  # from 1970, which microseconds of 64 bits can tell
 
 
 class Classifier:
@@ -105,7 +106,9 @@ class Dates:
         elif pa.types.is_timestamp(column.type):
             local = (pc.local_timestamp(column) if column.type.tz else column).cast(pa.timestamp("us"), safe=False)
         elif pa.types.is_date(column.type):
-            local = column.cast(pa.timestamp("us"))
+            days = column.cast(pa.date32()).cast(pa.int32())
+            told = pc.less(pc.abs_checked(days.cast(pa.int64())), _MOST_DAYS)
+            local = pc.if_else(told, days, pa.scalar(None, pa.int32())).cast(pa.date32()).cast(pa.timestamp("us"))
         elif pa.types.is_null(column.type):
             local = nulls(rows.num_rows, pa.timestamp("us"))
         else:

@@ -41,7 +41,7 @@ class BaseModel(nn.Module):
                 "which tokenizer.json and the weights belong together, and no other codec.tokenizer"
             )
         told = (config.bos_token_id, config.eos_token_id, config.pad_token_id)
-        self.bars = sorted({id for ids in told for id in (ids if isinstance(ids, list) else [ids]) if id is not None})
+        self.bars = sorted({id for ids in told for id in (ids if isinstance(ids, list) else [ids]) if id is not None and id >= 0})
         self.end = _id(config.eos_token_id)
         with torch.no_grad():
             known = embed(torch.arange(self.base_tokens))  # not its weights: some architectures scale them
@@ -228,8 +228,9 @@ def _without_dropout(config: Any) -> Any:
 
 
 def _id(told: Any) -> int | None:
-    """Of several, the first."""
-    return told[0] if isinstance(told, list) else told
+    """Of several, the first; some configurations say -1 where there is none."""
+    first = next(iter(told), None) if isinstance(told, list) else told
+    return None if first is None or first < 0 else first
 
 
 @contextmanager

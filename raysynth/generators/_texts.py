@@ -28,7 +28,7 @@ GROUP_ROWS = 32  # rows of like length, which are learnt from together: what is 
 TEMPERATURES = [
     round(0.5 + 0.05 * step, 2) for step in range(11)
 ]  # the last is what was learnt: a text may be as varied, never more
-CALIBRATED_ROWS, LEAST_CALIBRATED = 512, 64
+CALIBRATED_ROWS, LEAST_CALIBRATED, LEAST_DIFFERENT = 512, 64, 0.2
 Share = Annotated[float, Limits(gt=0, le=1)]
 Positive = Annotated[float, Limits(gt=0)]
 Repetition = Annotated[float, Limits(ge=1)]
@@ -78,9 +78,13 @@ class Texts(Trained):
         return super().state()[0], {"temperature": self.temperature}
 
     def calibrate(self, rows: Iterable[Batch]) -> None:
-        """The lowest of TEMPERATURES at which as many pairs of tokens are different as in the rows, found by halving."""
+        """The lowest of TEMPERATURES at which as many pairs of tokens are different as in the rows, found by halving. Where the rows say the
+        same few things again and again, that would tell nothing: they are drawn as they were learnt."""
         real = np.concatenate([np.zeros((0, self.shape.length), np.int32), *(batch["tokens"] for batch in rows)])[:CALIBRATED_ROWS]
-        if self.asked is not None or len(real) < LEAST_CALIBRATED:
+        if self.asked is not None:
+            return
+        self.temperature = TEMPERATURES[-1]
+        if len(real) < LEAST_CALIBRATED or different(real) < LEAST_DIFFERENT:
             return
         draws, low, high = Draws.range(0, "calibrate", 0, CALIBRATED_ROWS), 0, len(TEMPERATURES) - 1
         while low < high:
@@ -259,6 +263,12 @@ def less_varied(made: NDArray[np.int32], real: NDArray[np.int32]) -> bool:
     pairs = [_pairs(tokens) for tokens in (made, real)]
     count = min(map(len, pairs))
     return len(np.unique(pairs[0][:count])) < len(np.unique(pairs[1][:count]))
+
+
+def different(tokens: NDArray[np.int32]) -> float:
+    """The share of the pairs of tokens that are different."""
+    pairs = _pairs(tokens)
+    return len(np.unique(pairs)) / max(1, len(pairs))
 
 
 def _pairs(tokens: NDArray[np.int32]) -> NDArray[np.int64]:
