@@ -132,8 +132,11 @@ def _learnt(recipe: Recipe, first: FirstRows) -> _Learnt:
     encoded(codec_of(parts_of(recipe)["codec"], first.schema, recipe.seed), train.slice(0, WARM_ROWS))
     batch, seconds = measured(lambda: encoded(codec, train))
     part = parts_of(recipe)["generator"]
-    make = lambda: cast("Trained", generator_of(part, codec))  # noqa: E731
-    return _Learnt(codec, initialise(make, recipe.seed), batch, seconds / max(1, train.num_rows))
+    trained = issubclass(find("generators", part["use"]), Trained)
+    generator = (
+        initialise(lambda: cast("Trained", generator_of(part, codec)), recipe.seed) if trained else generator_of(part, codec)
+    )
+    return _Learnt(codec, generator, batch, seconds / max(1, train.num_rows))
 
 
 def _train(recipe: Recipe, first: FirstRows, learnt: _Learnt) -> Estimate:
