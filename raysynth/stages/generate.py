@@ -89,7 +89,7 @@ def _aside(recipe: Recipe) -> dict[str, Any]:
 
 
 def make_files(
-    recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str], filters: Folder | None
+    recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str], filters: Folder | None = None
 ) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
     import torch
