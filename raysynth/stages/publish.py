@@ -35,7 +35,7 @@ def run(
     if failed and not force:
         raise GateError(_refusal(failed, evaluation))
     folders = [folder for folder in (synthetic, mixed) if folder is not None]
-    for folder in (*folders, *_filters(run, synthetic)):
+    for folder in (*folders, *(_filters(run, synthetic) if model is not None else ())):
         _check_whole(folder)
     facts = {
         "name": recipe.name,

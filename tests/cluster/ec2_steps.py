@@ -123,7 +123,7 @@ def main() -> None:
     up = subprocess.run(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=Path(__file__).parents[2], timeout=400
     )
-    say(step="up", code=up.returncode, told=up.stdout[-3000:])
+    say(step="up", code=up.returncode, told=up.stdout[-20_000:])  # botocore lists all keys that it knows
     say(step="pools", instances=ask_for_every_pool(region, log) if up.returncode == 0 else instances(region))
     needed = Path.home() / "requirements.txt"
     say(
