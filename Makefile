@@ -30,9 +30,9 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 	"$(BIN)/python" -c "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports())"
 	"$(BIN)/python" -m pytest tests/unit tests/contract -n 2 --dist loadfile
 
-test: check ## all of check, and the tests of integration, browser and cluster (skipped by name without Chromium, or namespaces)
+test: check ## all of check, and the tests of integration, statistics, browser and cluster (skipped by name without Chromium, or namespaces)
 	@set -e
-	"$(BIN)/python" -m pytest tests/cluster tests/integration/test_train_workers.py tests/integration tests/browser -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --durations=25
+	"$(BIN)/python" -m pytest tests/cluster tests/integration/test_train_workers.py tests/integration tests/statistical tests/browser -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --durations=25
 
 gpu: .venv/.ready ## the tests that need a GPU (skipped by name without one): training in bfloat16 by NCCL, rows drawn there
 	@"$(BIN)/python" -m pytest tests/gpu -m gpu -rs
@@ -47,7 +47,7 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/scaling.py
 
 test-all: check ## everything, the slow tests too
-	@"$(BIN)/python" -m pytest tests/integration tests/browser tests/cluster -n 2 --dist loadfile
+	@"$(BIN)/python" -m pytest tests/integration tests/statistical tests/browser tests/cluster -n 2 --dist loadfile
 
 clean: ## remove the environment
 	rm -rf .venv

@@ -46,13 +46,10 @@ def check_hosts(steps: Steps, hosts: int) -> None:
     assert makers == {f"10.77.0.{number}" for number in range(1, hosts + 1)}
 
 
-def test_three_hosts_make_what_one_machine_makes_and_each_has_its_share(some: Steps) -> None:
-    check_hosts(some, 3)
-
-
-def test_a_run_of_three_hosts_is_ended_by_one(some: Steps) -> None:
+def test_three_hosts_share_a_run_that_one_of_them_ends_as_one_machine_would(some: Steps) -> None:
     step = some["moved"]
     assert not step["committed"], "it was killed too late to prove anything"
+    assert {address for makers in step["shared"].values() for address in makers} == {f"10.77.0.{number}" for number in (1, 2, 3)}
     assert step["names"] == some["golden"]["names"]
     assert step["kept"], "what a marker proves is not made again"
     assert step["problems"] == []

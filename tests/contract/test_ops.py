@@ -132,7 +132,8 @@ def test_every_op_has_options_to_try() -> None:
 def test_it_gives_the_same_rows_in_any_batch_and_order(name: str, options: dict[str, Any]) -> None:
     op = settled(name, options, cut=1000)
     whole = op(ROWS, draws_of(ROWS))
-    pieces = [op(ROWS.slice(start, 37), draws_of(ROWS.slice(start, 37))) for start in range(0, ROWS.num_rows, 37)]
+    size = 150 if isinstance(op, Lent) else 37  # a network draws few rows no faster than many
+    pieces = [op(ROWS.slice(start, size), draws_of(ROWS.slice(start, size))) for start in range(0, ROWS.num_rows, size)]
     assert pa.concat_tables(pieces).equals(whole)
     order = np.random.default_rng(2).permutation(ROWS.num_rows)
     shuffled = ROWS.take(order)

@@ -27,6 +27,11 @@ class Driver:
     def wait_for(self, pattern: str, count: int = 1) -> None:
         self._until(lambda: len(list(self.url.glob(pattern))) >= count, pattern)
 
+    def wait_for_newer(self, pattern: str) -> None:
+        """Until there is a file that was not there now."""
+        now = set(self.url.glob(pattern))
+        self._until(lambda: bool(set(self.url.glob(pattern)) - now), f"a newer {pattern}")
+
     def kill_worker(self, title: str) -> None:
         self._until(lambda: bool(self._pids(title)), title)
         os.kill(self._pids(title)[0], signal.SIGKILL)

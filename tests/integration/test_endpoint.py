@@ -90,6 +90,7 @@ def test_faults_a_dead_server_and_a_kill_leave_exact_rows_and_repeat_no_stored_c
     assert repeated <= answered - stored <= WORKERS * CONCURRENCY, "only those in flight when all was killed"
 
 
+@pytest.mark.slow
 def test_an_op_that_asks_keeps_its_replies_with_the_augmented_rows(server: FakeLLM, tmp_path: Path) -> None:
     recipe, url = recipe_for(server, tmp_path), tmp_path / "run"
     recipe.write_text(f"{recipe.read_text()}augment: [{{use: text.paraphrase, url: '{server.url}', model: m, concurrency: 1}}]\n")
@@ -107,6 +108,7 @@ def test_an_op_that_asks_keeps_its_replies_with_the_augmented_rows(server: FakeL
     assert repeated <= answered - kept <= WORKERS
 
 
+@pytest.mark.slow
 def test_at_the_budget_it_stops_with_exit_code_4_and_goes_on_once_that_is_raised(server: FakeLLM, tmp_path: Path) -> None:
     recipe, url = recipe_for(server, tmp_path), tmp_path / "run"
     stopped = Driver(recipe, url, "generator.max_tokens=12000")

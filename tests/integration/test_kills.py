@@ -43,6 +43,31 @@ def names(url: Path) -> list[str]:
     return [*model.manifest()["sha256"].to_pylist(), *synthetic.manifest()["name"].to_pylist()]
 
 
+def test_a_run_that_is_struck_four_times_makes_what_an_undisturbed_one_makes(recipe: Path, golden: list[str]) -> None:
+    """A worker and the driver of train, then a worker and the driver of generate, one after the other in one run."""
+    url = recipe.parent / "struck"
+    checkpoints, markers = "model/*/_raysynth/tmp/checkpoints/epoch-*", "synthetic/*/_raysynth/markers/*"
+    first = Driver(recipe, url)
+    first.wait_for(checkpoints)
+    first.kill_worker("ray::RayTrainWorker")
+    first.wait_for_newer(checkpoints)
+    first.kill()
+    assert Run(str(url)).current("model") is None, "it was killed too late to prove anything"
+    second = Driver(recipe, url)
+    second.wait_for(markers)
+    second.kill_worker("ray::MapWorker")
+    second.wait_for_newer(markers)
+    second.kill()
+    assert Run(str(url)).current("synthetic") is None, "it was killed too late to prove anything"
+    before = {path: path.stat().st_mtime_ns for path in url.glob(markers)}
+    Driver(recipe, url).end()
+    assert names(url) == golden
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    (timing,) = url.glob("model/*/*/timing.json")
+    assert json.loads(timing.read_text())["went_on"] is True, "what a model cost two commands, the second one alone does not know"
+
+
+@pytest.mark.slow
 def test_killed_workers_of_train_and_of_generate_are_replaced(recipe: Path, golden: list[str]) -> None:
     url = recipe.parent / "workers"
     driver = Driver(recipe, url)
@@ -54,6 +79,7 @@ def test_killed_workers_of_train_and_of_generate_are_replaced(recipe: Path, gold
     assert names(url) == golden
 
 
+@pytest.mark.slow
 def test_a_driver_killed_in_training_goes_on_from_its_checkpoint(recipe: Path, golden: list[str]) -> None:
     url = recipe.parent / "driver"
     first = Driver(recipe, url)

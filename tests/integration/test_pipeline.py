@@ -1,10 +1,6 @@
 """The whole flow on a real local Ray: exact, reproducible, resumable."""
 
-import os
-import signal
 import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -102,28 +98,6 @@ def test_a_run_copied_to_another_url_verifies_and_resumes(golden: tuple[Path, Ma
     assert verify(Run(str(copy))).whole
     again = made(path, f"run={copy}", "generate.rows=11000")
     assert again.model is not None and first.model is not None and again.model.id == first.model.id
-
-
-def test_a_driver_killed_while_generating_resumes_to_the_same_bytes(golden: tuple[Path, Made], tmp_path: Path) -> None:
-    path = recipe_file(tmp_path)
-    command = [sys.executable, "-m", "raysynth", "run", str(path), "--set", "generate.rows_per_part=50"]
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-    driver = subprocess.Popen(
-        command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 600
-    while not list((tmp_path / "run").glob("synthetic/*/_raysynth/markers/*")):
-        assert time.monotonic() < deadline and driver.poll() is None, "no part was made in 600 s"
-        time.sleep(0.02)
-    os.killpg(driver.pid, signal.SIGKILL)
-    driver.wait()
-    marked = sorted((tmp_path / "run").glob("synthetic/*/_raysynth/markers/*"))
-    before = {file: file.stat().st_mtime_ns for file in marked}
-    assert Run(str(tmp_path / "run")).current("synthetic") is None, "it was killed too late to prove anything"
-    resumed = made(path, "generate.rows_per_part=50")
-    assert {file: file.stat().st_mtime_ns for file in before} == before
-    whole = made(golden[0], "generate.rows_per_part=50")
-    assert names(resumed.synthetic) == names(whole.synthetic)
 
 
 @pytest.mark.slow

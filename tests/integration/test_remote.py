@@ -10,7 +10,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from drivers import Driver
 
-from raysynth.runs import Run
+import raysynth.generators
+from raysynth.commits import commit, write_task
+from raysynth.recipe import load_recipe
+from raysynth.runs import Folder, Run, folder_id, rows_plan
+from raysynth.stages import generate
 
 RECIPE = """
 evaluate: null
@@ -36,14 +40,26 @@ def names(url: Path) -> list[str]:
     return folder.manifest()["name"].to_pylist()
 
 
-def test_replies_are_stored_and_a_resume_repeats_no_call(recipe: Path, tmp_path: Path) -> None:
-    calm, killed = tmp_path / "calm.calls", tmp_path / "killed.calls"
-    Driver(recipe, tmp_path / "calm", PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(calm)).end()
-    first = Driver(recipe, tmp_path / "killed", PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(killed))
+def made_here(recipe: Path, url: Path, calm: Path) -> Folder:
+    """The run's rows once more, from its model alone: in this process, undisturbed."""
+    asked, model = load_recipe(recipe, [f"run={url}"]), Run(str(url)).current("model")
+    assert model is not None
+    facts = generate.order_of(asked, model).facts()
+    folder, plan = Run(str(calm)).folder("synthetic", folder_id(facts)), rows_plan(3000, 100)
+    write_task(folder, plan, range(plan.parts), generate.make_files(asked, folder, model, plan, facts["fingerprint"]))
+    commit(folder, plan)
+    return folder
+
+
+def test_replies_are_stored_and_a_resume_repeats_no_call(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls, url = tmp_path / "killed.calls", tmp_path / "killed"
+    first = Driver(recipe, url, PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(calls))
     first.wait_for("synthetic/*/_raysynth/replies/*/*", 500)
     first.kill()
-    Driver(recipe, tmp_path / "killed", PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(killed)).end()
-    assert names(tmp_path / "killed") == names(tmp_path / "calm")
-    asked = Counter(killed.read_text().split())
-    assert set(asked) == set(calm.read_text().split())
+    Driver(recipe, url, PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(calls)).end()
+    monkeypatch.setattr(raysynth.generators, "__path__", [*raysynth.generators.__path__, FAKES])
+    monkeypatch.setenv("RAYSYNTH_ORACLE_CALLS", str(tmp_path / "calm.calls"))
+    assert names(url) == made_here(recipe, url, tmp_path / "calm").manifest()["name"].to_pylist()
+    asked = Counter(calls.read_text().split())
+    assert set(asked) == set((tmp_path / "calm.calls").read_text().split())
     assert sum(asked.values()) - len(asked) <= 2, "only the calls in flight, one per worker, may have been made twice"

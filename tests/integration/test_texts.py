@@ -82,6 +82,7 @@ def test_texts_go_the_whole_way(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_conversations_go_the_whole_way(tmp_path: Path) -> None:
     noise, (mail, phone, _) = np.random.default_rng(9), PLANTED
     lines: list[str] = []

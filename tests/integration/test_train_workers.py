@@ -16,27 +16,37 @@ HERE = Path(__file__).parent
 DEADLINE_SECONDS = 1500  # minutes of starting workers where the machine is busy
 
 
-@pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Told:
-    folder = tmp_path_factory.mktemp("train")
+def told_of(which: str, folder: Path) -> Told:
     paths = os.pathsep.join([str(HERE / "fakes"), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"} | {"PYTHONPATH": paths}
     with tempfile.TemporaryDirectory(prefix="rt", dir="/tmp") as short:
-        command = [sys.executable, str(HERE / "train_steps.py"), str(folder), short]
+        command = [sys.executable, str(HERE / "train_steps.py"), str(folder), short, which]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=DEADLINE_SECONDS)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return json.loads((folder / "told.json").read_text())
 
 
-def test_a_killed_worker_is_replaced_and_the_commands_time_ends_at_an_epochs_edge(told: Told) -> None:
-    shrunk = told["shrunk"]
+@pytest.fixture(scope="module")
+def stalls(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told_of("stalls", tmp_path_factory.mktemp("stalls"))
+
+
+@pytest.fixture(scope="module")
+def shrinks(tmp_path_factory: pytest.TempPathFactory) -> Told:
+    return told_of("shrinks", tmp_path_factory.mktemp("shrinks"))
+
+
+@pytest.mark.slow
+def test_a_killed_worker_is_replaced_and_the_commands_time_ends_at_an_epochs_edge(shrinks: Told) -> None:
+    shrunk = shrinks["shrunk"]
     assert shrunk["stopped"].startswith("cluster.max_seconds: "), shrunk
     assert not shrunk["committed"] and shrunk["left"] >= 1, "what was trained stays on the store"
     assert shrunk["workers"][0] == 2 and shrunk["epochs"] >= 4, "it went on after the worker's death"
 
 
-def test_a_training_of_two_goes_on_alone_where_only_one_has_room(told: Told) -> None:
-    resumed = told["resumed"]
+@pytest.mark.slow
+def test_a_training_of_two_goes_on_alone_where_only_one_has_room(shrinks: Told) -> None:
+    resumed = shrinks["resumed"]
     later = {workers for epoch, workers in resumed["workers"].items() if int(epoch) > resumed["before"]}
     assert later == {1}
     assert resumed["report"]["epochs"] > resumed["before"] + 1
@@ -44,12 +54,12 @@ def test_a_training_of_two_goes_on_alone_where_only_one_has_room(told: Told) -> 
     assert resumed["rows"] == 100 and resumed["whole"]
 
 
-def test_a_worker_that_hangs_is_ended_and_training_goes_on(told: Told) -> None:
-    stalled = told["stalled"]
+def test_a_worker_that_hangs_is_ended_and_training_goes_on(stalls: Told) -> None:
+    stalled = stalls["stalled"]
     assert stalled["committed"] and stalled["report"]["reproducible"] is True
     assert not stalled["alive"], "the one that hung is gone, and holds nothing"
 
 
-def test_labels_that_no_node_has_are_refused_or_given_up(told: Told) -> None:
-    assert told["placed"]["False"].startswith("RecipeError: cluster.train_labels: {pool: nowhere}"), told["placed"]
-    assert told["placed"]["True"] == "True"
+def test_labels_that_no_node_has_are_refused_or_given_up(stalls: Told) -> None:
+    assert stalls["placed"]["False"].startswith("RecipeError: cluster.train_labels: {pool: nowhere}"), stalls["placed"]
+    assert stalls["placed"]["True"] == "True"

@@ -1,6 +1,7 @@
 """Trainings that lose workers, time and CPUs, each on a Ray of so many CPUs → FOLDER/told.json, which test_train_workers.py reads.
 
-python tests/integration/train_steps.py FOLDER SHORT    (tests/integration/fakes in PYTHONPATH; SHORT: an empty folder of a short path)
+python tests/integration/train_steps.py FOLDER SHORT shrinks|stalls
+(tests/integration/fakes in PYTHONPATH; SHORT: an empty folder of a short path)
 """
 
 import json
@@ -38,14 +39,17 @@ RECIPE = {
 DEADLINE_SECONDS = 600
 
 
-def main(folder: Path, short: str) -> None:
+def main(folder: Path, short: str, which: str) -> None:
     told = {}
-    with ray_of(2, f"{short}/2"):
-        told["shrunk"] = a_worker_dies_and_the_time_ends(shrinking(folder))
+    if which == "shrinks":
+        with ray_of(2, f"{short}/2"):
+            told["shrunk"] = a_worker_dies_and_the_time_ends(shrinking(folder))
     with ray_of(1, f"{short}/1"):
-        told["resumed"] = resumed(shrinking(folder))
-        told["stalled"] = a_worker_hangs(folder)
-        told["placed"] = no_node_has_the_labels(folder)
+        if which == "shrinks":
+            told["resumed"] = resumed(shrinking(folder))
+        else:
+            told["stalled"] = a_worker_hangs(folder)
+            told["placed"] = no_node_has_the_labels(folder)
     (folder / "told.json").write_text(json.dumps(told))
 
 
@@ -222,4 +226,4 @@ def ray_of(cpus: int, short: str) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from unit.test_text_generators import SCHEMA, agrees, codec, model, rows
+from statistical.test_text_generators import SCHEMA, agrees, codec, model, rows
 
 from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws

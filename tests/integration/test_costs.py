@@ -149,7 +149,7 @@ def test_what_is_fitted_by_tasks_is_fitted_and_a_server_is_not_called(tmp_path: 
     import raysynth.generators
     from raysynth.pipeline import planned
 
-    fakes = str(Path(__file__).parents[1] / "integration" / "fakes")
+    fakes = str(Path(__file__).parent / "fakes")
     monkeypatch.setattr(raysynth.generators, "__path__", [*raysynth.generators.__path__, fakes])
     for use, told in (("marginals", "a probe of the first 178 rows"), ("oracle", "nothing: its server's time is not known here")):
         asked = {"source": "examples://wine", "run": str(tmp_path / "run"), "generator": use, "evaluate": None}
