@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -87,9 +87,36 @@ class Budget:
         if self.max_tokens is not None:
             shares.append((read + written) / self.max_tokens)
         if self.max_money is not None:
-            money = read * (self.input_price or 0.0) + written * (self.output_price or 0.0)
-            shares.append(money / 1e6 / self.max_money)
+            shares.append((self.money(read, written) or 0.0) / self.max_money)
         return max(shares)
+
+    def money(self, read: float, written: float) -> float | None:
+        """What so many tokens cost; None where a price is not known."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (read * self.input_price + written * self.output_price) / 1e6
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the calls for some rows say, in bytes, if each is answered well at once: prompts, schemas of the answers, and answers, of which
+    none is longer than `most_tokens`. `budget`: what all calls together may cost."""
+
+    rows: int
+    calls: int
+    asked_bytes: int
+    schema_bytes: int
+    answered_bytes: int
+    most_tokens: int
+    budget: Budget
+
+    @staticmethod
+    def of(bodies: Sequence[Facts], answers: Sequence[str], *, rows: int, most_tokens: int, budget: Budget) -> "Foreseen":
+        """The bodies of the calls, and what stands in as answers."""
+        asked = sum(len(message["content"].encode()) for body in bodies for message in body["messages"])
+        schemas = [json.dumps(body["response_format"], ensure_ascii=False) for body in bodies if "response_format" in body]
+        told = [sum(len(text.encode()) for text in texts) for texts in (schemas, answers)]
+        return Foreseen(rows, len(bodies), asked, *told, most_tokens, budget)
 
 
 @dataclass
