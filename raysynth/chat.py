@@ -122,8 +122,8 @@ class Foreseen:
         """The bodies of the calls, and what stands in as answers."""
         asked = sum(len(message["content"].encode()) for body in bodies for message in body["messages"])
         schemas = [json.dumps(body["response_format"], ensure_ascii=False) for body in bodies if "response_format" in body]
-        told = [sum(len(text.encode()) for text in texts) for texts in (schemas, answers)]
-        return Foreseen(rows, len(bodies), asked, *told, most_tokens, budget)
+        schema, answered = (sum(len(text.encode()) for text in texts) for texts in (schemas, answers))
+        return Foreseen(rows, len(bodies), asked, schema, answered, most_tokens, budget)
 
 
 @dataclass

@@ -4,7 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from raysynth.personal import Found
 
 KEY = "prepare.text.presidio"
 _HAN = "\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_chinese = re.compile(rf"(?s).*[{_HAN}].*")
-_others = re.compile(rf"[^{_HAN}]*[^\W\d_{_HAN}][^{_HAN}]*")
+WINDOW_CHARACTERS = 10_000  # at a time: models refuse a million, and their memory grows with the text
+OVERLAP_CHARACTERS = 200
+_chinese = re.compile(f"[{_HAN}]")
+_others = re.compile(f"[^{_HAN}]+")
+_letter = re.compile(r"[^\W\d_]")
 _possessive = re.compile("['’]s?$")
 
 
@@ -38,8 +41,19 @@ class People:
 
     def __call__(self, text: str) -> Iterator[Found]:
         for language, model, sha256 in self.models:
-            for piece in (_chinese if language in ("zh", "ja") else _others).finditer(text):
-                yield from _analyzer(language, model, sha256)(piece[0], piece.start())
+            for start, stop in _pieces(text, language):
+                yield from _analyzer(language, model, sha256)(text[start:stop], start)
+
+
+def _pieces(text: str, language: str) -> Iterator[tuple[int, int]]:
+    """From and up to: what a model of the language looks through, in windows that share some characters, so that no name is cut in all."""
+    if language in ("zh", "ja"):
+        runs = [(0, len(text))] if _chinese.search(text) else []
+    else:
+        runs = [run.span() for run in _others.finditer(text) if _letter.search(run[0])]
+    for start, stop in runs:
+        for at in range(start, max(start + 1, stop - OVERLAP_CHARACTERS), WINDOW_CHARACTERS - OVERLAP_CHARACTERS):
+            yield at, min(stop, at + WINDOW_CHARACTERS)
 
 
 @lru_cache(maxsize=4)
@@ -69,7 +83,7 @@ def _recognizer(language: str, model: str) -> Callable[[str], Any]:
     registry: Any = RecognizerRegistry(recognizers=[only], supported_languages=[language])
     engine: Any = SpacyNlpEngine(models=[{"lang_code": language, "model_name": model}])
     analyzer: Any = AnalyzerEngine(registry=registry, nlp_engine=engine, supported_languages=[language])
-    return lambda text: analyzer.analyze(text, language=language, entities=["PERSON"])
+    return partial(analyzer.analyze, language=language, entities=["PERSON"])
 
 
 def _digest(language: str, model: str) -> str:

@@ -1,12 +1,14 @@
 """Names found by presidio: replaced like those of a list, and what is missing is named. Where presidio is not installed, the tests that
 need it are skipped; their model is a pipeline of rules that they save themselves."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pytest
 
+from raysynth import people
 from raysynth.deidentify import Deidentifier
 from raysynth.errors import MissingExtraError, RaysynthError, RecipeError
 from raysynth.people import People
@@ -23,11 +25,11 @@ def recipe_of(**text: Any) -> Any:
 def test_names_that_are_found_have_fakes_beside_those_of_a_list() -> None:
     """In texts that no pattern would look through."""
 
-    def people(text: str) -> list[Found]:
+    def found(text: str) -> list[Found]:
         start = text.find("Ada Poe")
         return [Found(start, start + 7, "name", "ada poe")] if start >= 0 else []
 
-    made, counts = Deidentifier(7, ["name"], ["Bob Ray"], None, people).column(
+    made, counts = Deidentifier(7, ["name"], ["Bob Ray"], None, found).column(
         pa.array(["Ada Poe met Bob Ray.", "She is Ada Poe, he is not.", None, ""])
     )
     told = " ".join(filter(None, made.to_pylist()))
@@ -60,6 +62,16 @@ def test_a_package_or_a_model_that_is_missing_is_named(tmp_path: Path, monkeypat
         People({"en": str(tmp_path)})  # a folder that holds none
 
 
+@pytest.mark.parametrize("length", [0, 1, 199, 9_999, 10_000, 10_001, 19_801, 1_000_000])
+def test_a_long_text_is_looked_through_in_windows_that_overlap(length: int) -> None:
+    pieces = list(people._pieces("x" * length, "en"))  # pyright: ignore[reportPrivateUsage]
+    assert all(stop - start <= people.WINDOW_CHARACTERS for start, stop in pieces)
+    assert [start for start, _ in pieces[:1]] == [0] * bool(length) and [stop for _, stop in pieces[-1:]] == [length] * bool(length)
+    overlaps = [before - start for (_, before), (start, _) in pairwise(pieces)]
+    assert set(overlaps) <= {people.OVERLAP_CHARACTERS}
+    assert not list(people._pieces("1" * length, "en"))  # pyright: ignore[reportPrivateUsage]
+
+
 def saved(folder: Path, language: str, *names: str) -> str:
     pytest.importorskip("presidio_analyzer", reason="presidio is not installed: pip install 'raysynth[presidio]'")
     spacy: Any = pytest.importorskip("spacy")
@@ -71,8 +83,8 @@ def saved(folder: Path, language: str, *names: str) -> str:
 
 def test_presidio_finds_what_its_models_know(tmp_path: Path) -> None:
     english, chinese = saved(tmp_path / "en", "en", "Ada Poe", "It's"), saved(tmp_path / "zh", "zh", "王小明")
-    people = People({"en": english, "zh": chinese})
-    found = [[(one.start, one.stop, one.value) for one in people(text)] for text in ("Ada Poe's cat", "王小明和Ada Poe", "2 + 2")]
+    both = People({"en": english, "zh": chinese})
+    found = [[(one.start, one.stop, one.value) for one in both(text)] for text in ("Ada Poe's cat", "王小明和Ada Poe", "2 + 2")]
     assert found == [[(0, 7, "ada poe")], [(4, 11, "ada poe"), (0, 3, "王小明")], []]
     texts = texts_of(recipe_of(deidentify=["name", "email"], presidio={"en": english, "zh": chinese}))
     assert texts is not None
@@ -83,8 +95,6 @@ def test_presidio_finds_what_its_models_know(tmp_path: Path) -> None:
 
 
 def test_another_model_is_another_id_and_no_worker_takes_it(tmp_path: Path) -> None:
-    from raysynth import people
-
     one = People({"en": saved(tmp_path / "one", "en", "Ada Poe")})
     same = People({"en": saved(tmp_path / "same", "en", "Ada Poe")})
     assert one.facts() == same.facts(), "wherever it lies"
