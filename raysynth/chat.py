@@ -208,7 +208,8 @@ class Chat:
                 f"{self.of}url: {self.url} answered {status}{self._said(_answer(found))}. Mend {self.of}url or {self.of}model"
             )
         answer = _answer(found)
-        return status, self._refused(answer, data) if status < 300 and self._holds_key(found.decode(errors="replace")) else answer
+        told = found.decode(errors="replace") + json.dumps(answer, ensure_ascii=False)  # JSON may come as UTF-16
+        return status, self._refused(answer, data) if status < 300 and self._holds_key(told) else answer
 
     def _refused(self, answer: Facts, data: bytes) -> Facts:
         """What is kept of an answer that holds the key: what it cost. It is no row, and counts as such."""

@@ -275,7 +275,8 @@ def test_an_answer_that_holds_the_key_is_no_row_and_is_not_kept(spelled: Any, mo
     def echo(handler: Any) -> None:
         said = f'{{"label": "good", "stars": 5, "said": "{spelled(key)}"}}'
         usage = {"prompt_tokens": 70, "completion_tokens": 9, "more": key}
-        handler.reply({"choices": [{"message": {"content": said}}], "usage": usage})
+        answer = json.dumps({"choices": [{"message": {"content": said}}], "usage": usage})
+        handler.reply(answer.encode("utf-16" if len(fake.bodies) == 2 else "utf-8"))
 
     with FakeLLM(lambda call: echo if call <= 2 else None) as fake:
         place = folder()
