@@ -1,6 +1,6 @@
 """Nothing but RAYSYNTH_DATA → how fast texts are drawn, changed and compared, beside Hugging Face and nlpaug, as ratios of one run.
 
-    pip install -r benchmarks/text-peers.txt
+    pip install -r benchmarks/text-peers.txt; apt-get install wordnet-base wordnet-sense-index
     RAYSYNTH_DATA=../shared/data python benchmarks/text_speed.py
 
 One thread each, tokens and characters per CPU-second. Sampling: one network with one set of weights, drawn from by us, by
@@ -15,13 +15,15 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from functools import partial
-from tempfile import TemporaryFile
+from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 from llama import as_llama
+from nltk_wordnet import lay, wordnet_folder
 from quality import write_into_docs
 from text import CORPORA, SCHEMA, learn, rows_of
 
@@ -30,6 +32,7 @@ from raysynth.generators.language_model import LanguageModel
 from raysynth.layout import Tokens
 from raysynth.near_duplicates import Bands, candidates, cut_keys, cut_signatures, shared_keys, similar_pairs, surplus
 from raysynth.ops.text.ocr import Ocr
+from raysynth.ops.text.synonyms import Synonyms
 from raysynth.ops.text.typos import Typos
 from raysynth.ops.text.words import Words
 from raysynth.schema import FILE, ROW
@@ -101,6 +104,11 @@ def generated(llama: Any, ours: LanguageModel, codes: Any) -> int:
 
 
 def ops() -> list[str]:
+    with ExitStack() as stack:
+        return _ops(stack)
+
+
+def _ops(stack: ExitStack) -> list[str]:
     import nlpaug.augmenter.char as char
     import nlpaug.augmenter.word as word
 
@@ -116,6 +124,11 @@ def ops() -> list[str]:
         "words deleted": (Words(SCHEMA, share=0.1, acts=("delete",)), word.RandomWordAug(action="delete", aug_p=0.1)),
     }
     lines = ["| op | characters per CPU-s | nlpaug | ratio |", "| --- | --- | --- | --- |"]
+    if (wordnet := wordnet_folder()) is not None:
+        lay(wordnet, Path(stack.enter_context(TemporaryDirectory())))
+        pairs["synonyms of WordNet"] = (Synonyms(SCHEMA, table=str(wordnet), share=0.1), word.SynonymAug(aug_p=0.1))
+    else:
+        print("no synonyms: apt-get install wordnet-base wordnet-sense-index", flush=True)
     for name, (ours, theirs) in pairs.items():
         mine = rate(lambda ours=ours: (ours(rows, draws), characters)[1])
         other = rate(lambda theirs=theirs: (theirs.augment(texts), characters)[1])

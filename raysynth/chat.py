@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,6 +29,9 @@ LONGEST_WISH_SECONDS = 600.0  # a server that asks for more patience (a day's qu
 MOST_BYTES = 16 << 20
 SAID_CHARACTERS = 200
 CHARACTERS_A_TOKEN = 3  # where a server does not count: on the safe side for English
+SECRET_CHARACTERS = 8  # a shorter key is none: servers on one's own machine take any word, which texts may hold too
+
+_escape = re.compile(r"\\+u([0-9a-fA-F]{4})")
 
 
 class _PassingError(Exception):
@@ -37,6 +40,10 @@ class _PassingError(Exception):
     def __init__(self, reason: str, after_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.after_seconds = after_seconds
+
+
+class _AnswerError(HTTPException):
+    """An answer that came and cannot be used: what is wrong with it, in our own words."""
 
 
 def _address(url: str) -> str:
@@ -87,9 +94,36 @@ class Budget:
         if self.max_tokens is not None:
             shares.append((read + written) / self.max_tokens)
         if self.max_money is not None:
-            money = read * (self.input_price or 0.0) + written * (self.output_price or 0.0)
-            shares.append(money / 1e6 / self.max_money)
+            shares.append((self.money(read, written) or 0.0) / self.max_money)
         return max(shares)
+
+    def money(self, read: float, written: float) -> float | None:
+        """What so many tokens cost; None where a price is not known."""
+        if self.input_price is None or self.output_price is None:
+            return None
+        return (read * self.input_price + written * self.output_price) / 1e6
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """What the calls for some rows say, in bytes, if each is answered well at once: prompts, schemas of the answers, and answers, of which
+    none is longer than `most_tokens`. `budget`: what all calls together may cost."""
+
+    rows: int
+    calls: int
+    asked_bytes: int
+    schema_bytes: int
+    answered_bytes: int
+    most_tokens: int
+    budget: Budget
+
+    @staticmethod
+    def of(bodies: Sequence[Facts], answers: Sequence[str], *, rows: int, most_tokens: int, budget: Budget) -> "Foreseen":
+        """The bodies of the calls, and what stands in as answers."""
+        asked = sum(len(message["content"].encode()) for body in bodies for message in body["messages"])
+        schemas = [json.dumps(body["response_format"], ensure_ascii=False) for body in bodies if "response_format" in body]
+        schema, answered = (sum(len(text.encode()) for text in texts) for texts in (schemas, answers))
+        return Foreseen(rows, len(bodies), asked, schema, answered, most_tokens, budget)
 
 
 @dataclass
@@ -138,8 +172,8 @@ class Chat:
             except _PassingError as fault:
                 if attempt == self.retries or fault.after_seconds > LONGEST_WISH_SECONDS:
                     self.gone = (
-                        f"{self.of}url: {self.url} does not answer ({fault}), asked {attempt + 1} times. Every reply so far is kept: "
-                        "run the same command again to go on, once it answers"
+                        f"{self.of}url: {self.url} does not answer as it should ({fault}), asked {attempt + 1} times. Every reply "
+                        "so far is kept: run the same command again to go on, once it answers"
                     )
                     raise StoppedError(self.gone) from None
                 time.sleep(max(fault.after_seconds, self._pause(data, attempt)))
@@ -157,6 +191,8 @@ class Chat:
             raise _PassingError(f"no answer in {self.timeout_seconds:g} s") from None
         except ssl.SSLCertVerificationError as error:
             raise RecipeError(f"{self.of}url: {self.url}: its certificate is not valid ({error.verify_message})") from None
+        except _AnswerError as error:
+            raise _PassingError(str(error)) from None
         except (OSError, HTTPException) as error:
             raise _PassingError(
                 type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) and error.strerror else "")
@@ -171,7 +207,14 @@ class Chat:
             raise RecipeError(
                 f"{self.of}url: {self.url} answered {status}{self._said(_answer(found))}. Mend {self.of}url or {self.of}model"
             )
-        return status, _answer(found)
+        answer = _answer(found)
+        told = found.decode(errors="replace") + json.dumps(answer, ensure_ascii=False)  # JSON may come as UTF-16
+        return status, self._refused(answer, data) if status < 300 and self._holds_key(told) else answer
+
+    def _refused(self, answer: Facts, data: bytes) -> Facts:
+        """What is kept of an answer that holds the key: what it cost. It is no row, and counts as such."""
+        read, written = usage_of({"answer": answer, "read": len(data) // CHARACTERS_A_TOKEN})
+        return {"refused": "it held the key", "usage": {"prompt_tokens": read, "completion_tokens": written}}
 
     def _post(self, data: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """TimeoutError once the whole call has taken its time, however slowly bytes still come."""
@@ -180,7 +223,7 @@ class Chat:
         kind = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         connection = kind(cast("str", parts.hostname), parts.port, timeout=self.timeout_seconds)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
-        if key := os.environ.get(self.key_variable, "").strip():
+        if key := self._key:
             if not re.fullmatch("[!-~]+", key):
                 raise RecipeError(
                     f"{self.of}key_variable: the variable {self.key_variable} holds a character that no key has. Set it again"
@@ -195,9 +238,9 @@ class Chat:
                 if time.monotonic() > ends:
                     raise TimeoutError
                 if len(found) > MOST_BYTES:
-                    raise HTTPException(f"an answer of more than {MOST_BYTES} bytes")
+                    raise _AnswerError(f"an answer of more than {MOST_BYTES >> 20} MiB, which no reply has")
             if response.length:
-                raise HTTPException("the answer was cut")
+                raise _AnswerError("the answer was cut")
             return response.status, {name.lower(): value for name, value in response.getheaders()}, bytes(found)
         finally:
             connection.close()
@@ -206,10 +249,23 @@ class Chat:
         """What the server gives as its reason, for a message: short, and without the key."""
         error: Any = answer.get("error", answer.get("detail", answer.get("message", "")))
         text = str(cast("Facts", error).get("message", "")) if isinstance(error, dict) else str(error)
-        if key := os.environ.get(self.key_variable, "").strip():
-            text = text.replace(key, "…")
-        text = " ".join(text.split())[:SAID_CHARACTERS]
+        if self._key:
+            text = text.replace(self._key, "…")
+        text = "" if self._holds_key(text) else " ".join(text.split())[:SAID_CHARACTERS]
         return f": {text}" if text else ""
+
+    @property
+    def _key(self) -> str:
+        return os.environ.get(self.key_variable, "").strip()
+
+    def _holds_key(self, text: str) -> bool:
+        """However its characters are escaped, in JSON or in JSON within it."""
+        return len(self._key) >= SECRET_CHARACTERS and _unescaped(self._key) in _unescaped(text)
+
+
+def _unescaped(text: str) -> str:
+    """Without backslashes, and with the characters that they stood for: for comparison alone."""
+    return _escape.sub(lambda match: chr(int(match[1], 16)), text).replace("\\", "")
 
 
 def _answer(found: bytes) -> Facts:

@@ -1,9 +1,10 @@
-"""Measured figures and a recipe's prices → CPU-seconds, hours and money, each as low, expected and high. Nothing is measured here."""
+"""Measured figures and prices of a recipe → CPU-seconds, hours, tokens and money: low, expected and high. Nothing is measured here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from raysynth.chat import Foreseen
 from raysynth.recipe import Recipe
 
 POOLS = ("rows", "train")
@@ -45,6 +46,10 @@ class Interval:
     def times(self, factor: float) -> "Interval":
         return Interval(self.low * factor, self.expected * factor, self.high * factor)
 
+    @property
+    def values(self) -> tuple[float, float, float]:
+        return self.low, self.expected, self.high
+
     def to_json(self) -> dict[str, float]:
         return {name: _rounded(value) for name, value in vars(self).items()}
 
@@ -77,8 +82,76 @@ class Estimate:
         return (self.waits + self.alone + together).times(1 / 3600)
 
 
-def cost(recipe: Recipe, estimates: list[Estimate]) -> dict[str, Any]:
-    """What `raysynth plan` tells: by stage, by pool, in all, and whether the caps of `budget` would do. Money is null without prices."""
+BYTES_A_TOKEN = Interval(2.0, 3.5, 5.0)
+"""Of what is said to a server, as servers count: Chinese and JSON take two to three, English prose four to five."""
+REDONE = Interval(1.0, 1.1, 2.0)
+"""Calls for each answer that stands, beside those that the rules turn down."""
+SCHEMA_READ = Interval(0.0, 0.5, 1.0)
+"""The share of an answer's schema that a server counts as read: some count all of it, some none."""
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What `by` (a stage, or an op by its key) asks of a server for so many rows, each called for `times` times. `foreseen`: of some of
+    them."""
+
+    by: str
+    rows: float
+    times: float
+    foreseen: Foreseen
+    estimated_from: str
+
+    @property
+    def calls(self) -> Interval:
+        return REDONE.times(self._each(self.foreseen.calls))
+
+    @property
+    def read(self) -> Interval:
+        """Tokens of prompts and schemas."""
+        asked, schema = self._each(self.foreseen.asked_bytes), self._each(self.foreseen.schema_bytes)
+        return _tokens(Interval(*(asked + share * schema for share in SCHEMA_READ.values)))
+
+    @property
+    def written(self) -> Interval:
+        """Tokens of answers: none is longer than it may be."""
+        tokens = _tokens(Interval.around(self._each(self.foreseen.answered_bytes), 1, 1))
+        most = self.calls.times(self.foreseen.most_tokens)
+        return Interval(*(min(pair) for pair in zip(tokens.values, most.values, strict=True)))
+
+    @property
+    def money(self) -> Interval | None:
+        prices, read, written = self.foreseen.budget, self.read, self.written
+        low, expected, high = (prices.money(*pair) for pair in zip(read.values, written.values, strict=True))
+        return None if low is None or expected is None or high is None else Interval(low, expected, high)
+
+    def to_json(self) -> dict[str, Any]:
+        caps, money = self.foreseen.budget, self.money
+        return {
+            "calls": self.calls.to_json(),
+            "tokens_read": self.read.to_json(),
+            "tokens_written": self.written.to_json(),
+            "money": money.to_json() if money is not None else None,
+            "max_tokens": _capped(caps.max_tokens, self.read + self.written),
+            "max_money": _capped(caps.max_money, money),
+            "estimated_from": self.estimated_from,
+        }
+
+    def _each(self, of_foreseen: float) -> float:
+        return of_foreseen / max(1, self.foreseen.rows) * self.rows * self.times
+
+
+def _tokens(said_bytes: Interval) -> Interval:
+    """Of bytes that are said once, with what is asked for again."""
+    return Interval(
+        said_bytes.low * REDONE.low / BYTES_A_TOKEN.high,
+        said_bytes.expected * REDONE.expected / BYTES_A_TOKEN.expected,
+        said_bytes.high * REDONE.high / BYTES_A_TOKEN.low,
+    )
+
+
+def cost(recipe: Recipe, estimates: list[Estimate], calls: Iterable[Calls] = ()) -> dict[str, Any]:
+    """What `raysynth plan` tells: by stage, by pool, in all, and whether the caps of `budget` would do. Money is null without prices.
+    What servers are paid stands apart, by whoever asks them."""
     hours = {pool: _sum(item.hours for item in estimates if pool_of(item.stage) == pool) for pool in POOLS}
     cpu = _sum(item.cpu_seconds for item in estimates)
     prices, counts = hour_prices(recipe), nodes(recipe)
@@ -109,15 +182,17 @@ def cost(recipe: Recipe, estimates: list[Estimate]) -> dict[str, Any]:
             "currency": recipe.prices.currency,
         },
         "budget": _budget(recipe, {"cpu_hours": cpu.times(1 / 3600), "money": total}),
+        "servers": {one.by: one.to_json() for one in calls},
     }
 
 
 def _budget(recipe: Recipe, needs: Mapping[str, Interval | None]) -> dict[str, Any]:
     caps = recipe.budget.model_dump()
-    return {
-        name: None if caps[name] is None or need is None else {"cap": caps[name], "suffices": _suffices(caps[name], need)}
-        for name, need in needs.items()
-    }
+    return {name: _capped(caps[name], need) for name, need in needs.items()}
+
+
+def _capped(cap: float | None, need: Interval | None) -> dict[str, Any] | None:
+    return None if cap is None or need is None else {"cap": cap, "suffices": _suffices(cap, need)}
 
 
 def _suffices(cap: float, need: Interval) -> str:

@@ -25,7 +25,7 @@ Verdict = Literal["reference", "steady", "alarm"]
 LEAST_ROWS = 30  # to learn from
 MOST_LABELS = 100
 _SHOWN_CHARACTERS = 40
-_MOST_DAYS = 106_000_000  # from 1970, which microseconds of 64 bits can tell
+_DAYS = (-719_161, 2_932_895)  # from 1970: the second day of year 1 to the last but one of 9999, so that no zone leads out
 
 
 class Classifier:
@@ -104,11 +104,10 @@ class Dates:
             text, order = tidy(column), self.order or "Y-M-D"
             local = pc.coalesce(parse(text, pa.timestamp("us"), order), _zoned(text, order))
         elif pa.types.is_timestamp(column.type):
+            column = _of_calendar(column)
             local = (pc.local_timestamp(column) if column.type.tz else column).cast(pa.timestamp("us"), safe=False)
         elif pa.types.is_date(column.type):
-            days = column.cast(pa.date32()).cast(pa.int32())
-            told = pc.less(pc.abs_checked(days.cast(pa.int64())), _MOST_DAYS)
-            local = pc.if_else(told, days, pa.scalar(None, pa.int32())).cast(pa.date32()).cast(pa.timestamp("us"))
+            local = _of_calendar(column).cast(pa.timestamp("us"))
         elif pa.types.is_null(column.type):
             local = nulls(rows.num_rows, pa.timestamp("us"))
         else:
@@ -117,6 +116,16 @@ class Dates:
                 "Name another"
             )
         return pc.floor_temporal(local, unit=self.unit)
+
+
+def _of_calendar(column: pa.Array) -> pa.Array:
+    """Dates or timestamps, null outside of the years 1 to 9999: there is no window for them, and microseconds may not reach there."""
+    unit = "D" if column.type == pa.date32() else "ms" if column.type == pa.date64() else column.type.unit
+    day = {"D": 1, "s": 86_400, "ms": 86_400_000, "us": 86_400_000_000, "ns": 86_400_000_000_000}[unit]
+    told = column.cast(pa.int32() if unit == "D" else pa.int64()).cast(pa.int64())
+    low, high = (max(-(2**63), min(2**63 - 1, days * day)) for days in _DAYS)
+    within = pc.and_(pc.greater_equal(told, pa.scalar(low, pa.int64())), pc.less(told, pa.scalar(high, pa.int64())))
+    return pc.if_else(within, column, pa.scalar(None, column.type))
 
 
 def order_of(rows: pa.Table, column: str) -> str | None:

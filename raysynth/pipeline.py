@@ -26,6 +26,7 @@ from raysynth.sources.base import InputFile
 from raysynth.stages import augment, evaluate, generate, mix, model_parts, prepare, probe, publish, train
 from raysynth.stages.filters import filters_of
 from raysynth.stages.first_rows import first_rows
+from raysynth.stages.foreseen import foreseen_calls
 from raysynth.stages.known import knowledge_of
 from raysynth.where import parse_where
 
@@ -208,7 +209,7 @@ def planned(recipe: Recipe) -> dict[str, Any]:
             "bytes_estimated": round(rows * row_bytes),
             "estimated_from": seen,
         },
-        "cost": cost(recipe, probe.estimates(recipe, first)),
+        "cost": cost(recipe, probe.estimates(recipe, first), foreseen_calls(recipe, first)),
     }
 
 

@@ -190,6 +190,11 @@ class PrepareText(Keys):
         "are not seen). Whoever knows the seed can test a guess.",
     )
     names: Url | None = Field(default=None, description="For the kind name: a UTF-8 file with one name a line.")
+    presidio: dict[str, Annotated[str, Field(min_length=1)]] = Field(
+        default_factory=dict,
+        description="For the kind name: language → a spaCy model, by its package or its folder on every node, as in {en: en_core_web_sm}; "
+        "presidio then finds names that no list has.",
+    )
     locale: Literal["auto", "en_US", "zh_CN"] = Field(
         default="auto", description="Of the fakes; `auto`: by the script of what they replace."
     )
@@ -198,8 +203,12 @@ class PrepareText(Keys):
     def _hangs_together(self) -> Self:
         if self.min_characters > self.max_characters:
             raise _refuse(f"min_characters: must be at most max_characters, {self.max_characters} (got {self.min_characters})")
-        if ("name" in self.deidentify) != (self.names is not None):
-            raise _refuse("deidentify: name and names belong together: names is the URL of a file with one name a line")
+        if ("name" in self.deidentify) != (self.names is not None or bool(self.presidio)):
+            raise _refuse(
+                "deidentify: name needs names, the URL of a file with one name a line, or presidio, models that find names; "
+                "and both need name"
+            )
+        _language_codes(tuple(self.presidio) or None)
         return self
 
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from raysynth.chat import Foreseen
 from raysynth.codecs.base import Stats
 from raysynth.draws import Draws
 from raysynth.knowledge import Knowledge
@@ -133,6 +134,10 @@ class Remote(Generator):
     @abstractmethod
     def parse(self, replies: list[Facts]) -> Batch:
         """Replies → rows; `accepted` is False where a reply is no valid row."""
+
+    def foreseen(self, draws: Draws, given: Given | None, rows: Batch) -> Foreseen | None:
+        """What the calls for as many rows say, if what comes back is these; None where nobody pays by what is said."""
+        return None
 
     def usage(self, reply: Facts) -> tuple[int, int]:
         """Tokens that the call read and wrote, where they are counted."""

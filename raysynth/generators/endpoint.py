@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysynth.chat import ASIDE, Address, Budget, Chat, Variable, content_of, object_in, schema_format, usage_of
+from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, object_in, schema_format, usage_of
 from raysynth.codecs.records import texts_of
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
@@ -78,7 +78,7 @@ class Endpoint(Remote):
         self.template, self.shots, self.output = prompt or PROMPT, shots, output
         self.drawn = _drawn(layout.columns, drawn)
         self.body: Facts = {"model": model, "temperature": temperature, "top_p": top_p, "max_tokens": reply_tokens, "stream": False}
-        self.extra = extra or {}
+        self.extra, self.reply_tokens = extra or {}, reply_tokens
         self._budget = Budget("generator.", max_tokens, max_money, input_price, output_price)
         self.concurrency, self.budget = concurrency, str(self._budget)
         self.chat = Chat("generator.", url, key_variable, timeout_seconds, retries, backoff_seconds)
@@ -146,6 +146,16 @@ class Endpoint(Remote):
 
     def _said(self, row: Facts) -> str:
         return json.dumps([row[name] for name in self._texts])
+
+    def foreseen(self, draws: Draws, given: Given | None, rows: Batch) -> Foreseen:
+        requests = self.request(draws, given)
+        real = [cast("Facts", json.loads(text)) for text in rows["rows"].tolist()]
+        answers = [
+            json.dumps({name: value for name, value in row.items() if name not in request["settled"]}, ensure_ascii=False)
+            for row, request in zip(real, requests, strict=True)
+        ]
+        bodies = [request["body"] for request in requests]
+        return Foreseen.of(bodies, answers, rows=len(real), most_tokens=self.reply_tokens, budget=self._budget)
 
     def usage(self, reply: Facts) -> tuple[int, int]:
         return usage_of(reply)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
 
+from raysynth.chat import Foreseen
 from raysynth.draws import Draws
 from raysynth.layout import Facts
 from raysynth.schema import Schema
@@ -81,6 +82,10 @@ class Asking(Op):
     @abstractmethod
     def spent(self, read: float, written: float) -> float:
         """The share of its budget that so many tokens are: from 1 on nothing is left. 0 where there is no budget."""
+
+    @abstractmethod
+    def foreseen(self, rows: pa.Table) -> Foreseen:
+        """What the calls for these rows say, if all goes well."""
 
     def answers(self, requests: list[Facts]) -> list[Facts]:
         if not requests:

@@ -37,7 +37,7 @@ from raysynth.schema import Schema
 from raysynth.stores.base import join
 from raysynth.turns import rows_as_texts, told_as_texts
 
-ROWS_VERSION = 3
+ROWS_VERSION = 4
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
 _HASHED: tuple[Side, ...] = ("train", "holdout")
 _SLACK = 6.0  # standard deviations: how far above its expectation the threshold of a sample lies

@@ -2,9 +2,10 @@
 
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 
 from raysynth.commits import parquet_bytes
 from raysynth.errors import UnreadableError
+from raysynth.expressions import Expression
 from raysynth.profile import Profile, date_formats
 from raysynth.recipe import Recipe
 from raysynth.schema import ROW_ID, Schema
@@ -57,6 +59,13 @@ class FirstRows:
     def total(self, split: str) -> float:
         """Rows of a split in all, by its share of the first ones."""
         return self.total_rows * self.splits[split].num_rows / max(1, self.rows)
+
+    def held_by(self, rules: Mapping[str, str]) -> float:
+        """The share of the first train rows in which all rules hold, at least 1 %: so many synthetic ones are taken to stand."""
+        train = self.splits["train"]
+        parsed = [Expression.parse(text, key) for key, text in rules.items()]
+        holds = reduce(lambda held, rule: held & rule.holds(train), parsed, np.ones(train.num_rows, np.bool_))
+        return max(0.01, float(holds.mean()) if train.num_rows else 1.0)
 
 
 def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:

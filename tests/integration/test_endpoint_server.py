@@ -259,6 +259,55 @@ def test_the_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None
     assert "broken" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    "spelled",
+    [
+        str,
+        lambda key: "".join(f"\\u{ord(letter):04x}" for letter in key),
+        lambda key: json.dumps(json.dumps(key.replace("/", "\\/"))),
+    ],
+    ids=["plain", "escaped", "escaped in JSON in JSON"],
+)
+def test_an_answer_that_holds_the_key_is_no_row_and_is_not_kept(spelled: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = "sk-very/secret\\key"
+    monkeypatch.setenv("MY_KEY", key)
+
+    def echo(handler: Any) -> None:
+        said = f'{{"label": "good", "stars": 5, "said": "{spelled(key)}"}}'
+        usage = {"prompt_tokens": 70, "completion_tokens": 9, "more": key}
+        answer = json.dumps({"choices": [{"message": {"content": said}}], "usage": usage})
+        handler.reply(answer.encode("utf-16" if len(fake.bodies) == 2 else "utf-8"))
+
+    with FakeLLM(lambda call: echo if call <= 2 else None) as fake:
+        place = folder()
+        made = sampler(endpoint(fake.url, key_variable="MY_KEY", drawn=[]), place)
+        rows = made.range(0, 3)
+        assert made.rejects == {"the generator": 2}
+        stored = [place.store.read(stat.url).decode() for stat in place.store.list(place.url)]
+        assert sum("it held the key" in text for text in stored) == 2
+        assert "very" not in "".join([*stored, str(rows.to_pylist())])
+        assert spent(place) == (2 * 70 + 3 * 100, 2 * 9 + 3 * 20), "it is paid for"
+
+
+def test_a_word_that_stands_in_for_a_key_may_stand_in_a_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Servers on one's own machine ask for none."""
+    monkeypatch.setenv("MY_KEY", "said")
+    with FakeLLM() as fake:
+        made = sampler(endpoint(fake.url, key_variable="MY_KEY"), None)
+        assert made.range(0, 3).num_rows == 3 and not made.rejects.total()
+
+
+def test_an_answer_without_end_is_told_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("raysynth.chat.MOST_BYTES", 1 << 20)
+    with (
+        FakeLLM(lambda _: lambda handler: handler.reply(b" " * (2 << 20))) as fake,
+        pytest.raises(
+            StoppedError, match=r"does not answer as it should \(an answer of more than 1 MiB, which no reply has\), asked 1"
+        ),
+    ):
+        endpoint(fake.url, retries=0).send(_one(endpoint(fake.url)))
+
+
 def test_no_redirect_is_followed(server: FakeLLM, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret")
     away = {"Location": f"{server.url}/chat/completions"}

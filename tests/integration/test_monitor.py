@@ -196,6 +196,18 @@ def test_dates_of_every_type_fall_into_the_window_of_their_own_clock() -> None:
     assert begins([date(2024, 3, 3)], pa.date32(), "week") == [datetime(2024, 2, 26)], "weeks begin on Monday"
 
 
+@pytest.mark.parametrize("unit", ["hour", "day", "week", "month"])
+def test_dates_beyond_the_calendar_are_none_and_wrap_into_no_other_year(unit: Unit) -> None:
+    beyond = [9_000_000_000_000_000_000, -9_000_000_000_000_000_000, 253_402_300_800 * 1000, -62_135_596_801_000, None]
+    for type in (pa.timestamp("s"), pa.timestamp("ms"), pa.timestamp("ms", "Asia/Shanghai"), pa.date64()):
+        values = pa.array(beyond[:2] if type == pa.timestamp("s") else beyond, pa.int64()).cast(type)
+        assert Dates("d", unit, None).begins(pa.table({"d": values})).null_count == len(values)
+    days = pa.array([2**31 - 1, -(2**31), 2_932_897, -719_163, 19_783], pa.int32()).cast(pa.date32())
+    found = Dates("d", unit, None).begins(pa.table({"d": days})).to_pylist()
+    assert found[:4] == [None] * 4 and found[4] in (datetime(2024, 3, 1), datetime(2024, 2, 26))
+    assert begins([datetime(1700, 1, 31, 7), datetime(2261, 1, 31, 7)], pa.timestamp("ns"), unit).count(None) == 0
+
+
 def test_the_order_of_dates_is_told_by_them_or_asked_for() -> None:
     assert order_of(pa.table({"d": ["13/01/2024", "02/03/2024", "soon"]}), "d") == "D/M/Y"
     assert order_of(pa.table({"d": pa.array([None], pa.string())}), "d") == "Y-M-D"

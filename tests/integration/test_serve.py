@@ -16,14 +16,17 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 from served import Server
+from tales import SCHEMA as TALES
 
 from raysynth.client import Client, ServerError
 from raysynth.commits import commit, write_task
 from raysynth.keys import Keyring
 from raysynth.orders import Order, files_of
-from raysynth.runs import Folder, Run
+from raysynth.recipe import parse_recipe
+from raysynth.runs import Folder, Plan, Run, read_rows
 from raysynth.sampler import Sampler
 from raysynth.serving.registry import Served, read_published
+from raysynth.stages import generate
 
 PARTS, ROWS_PER_PART = 200, 50
 SEED = 77
@@ -37,9 +40,9 @@ DEADLINE_SECONDS = 300
 
 
 @pytest.fixture(scope="module")
-def server(published_run: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(published_run: str, published_tales: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     limits = {"max_rows": 10_000_000, "max_waiting_rows": 20_000_000, "job_replicas": 2, "replica_cpus": 0.5}
-    made = Server(published_run, tmp_path_factory.mktemp("serve"), settings=limits)
+    made = Server(published_run, tmp_path_factory.mktemp("serve"), published_tales, settings=limits)
     yield made
     made.end()
 
@@ -83,6 +86,44 @@ def test_many_clients_at_once_get_the_rows_of_the_batch_path(server: Server, ser
     for (seed, offset, rows), table in zip(asked, got, strict=True):
         assert table.equals(alone(served, seed, offset, offset + rows))
     assert client.sample("shop", rows=25_000, seed=3).equals(alone(served, 3, 0, 25_000))
+
+
+def drawn_by(workers: int, published: str, place: Path) -> pa.Table:
+    """Chinese tales by the batch path on Ray, in a copy of the run: no row is there that was made before."""
+    shutil.copytree(published.removeprefix("file://"), place)
+    run = Run(str(place))
+    prepared, model = run.folder("prepared", "0"), run.current("model")
+    prepared.write_plan(Plan(0, {"schema": TALES.to_json()}))
+    asked = {"rows": 90, "rows_per_part": 15, "workers": workers, "where": {"tongue": "zh"}}
+    assert model is not None
+    made = generate.run(parse_recipe({"source": "examples://wine", "seed": SEED, "generate": asked}), run, prepared, model)
+    return pa.concat_tables([read_rows(url) for url in made.part_urls()])
+
+
+def test_the_same_seed_gives_the_same_texts_by_any_number_of_workers_and_over_http(
+    server: Server, cluster: None, published_tales: str, tmp_path: Path
+) -> None:
+    """Whoever asks at the same time, for other texts or with another seed."""
+    whole, *others = (drawn_by(workers, published_tales, tmp_path / str(workers)) for workers in (1, 2, 4))
+    assert all(rows.equals(whole) for rows in others)
+    assert whole.num_rows == 90 and set(whole["tongue"].to_pylist()) == {"zh"} and len(set(whole["tale"].to_pylist())) > 60
+    client = server.client()
+
+    def ask(number: int) -> tuple[int, pa.Table]:
+        offset = number * 11 % 80
+        mine = number % 3 > 0
+        where = {"tongue": "zh"} if mine else {"tongue": ["ar", "en"], "tale": {"starts": "the"}} if number % 2 else None
+        return offset, client.sample("tales", rows=10, offset=offset, seed=SEED if mine else number, where=where)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(24)))
+    for number, (offset, rows) in enumerate(answers):
+        if number % 3:
+            assert rows.equals(whole.slice(offset, 10)), number
+        elif number % 2:
+            assert set(rows["tongue"].to_pylist()) <= {"ar", "en"} and all(
+                text.startswith("the") for text in rows["tale"].to_pylist()
+            )
 
 
 def test_a_replica_killed_under_load_costs_no_call(server: Server, served: Served) -> None:

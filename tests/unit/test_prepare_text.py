@@ -194,12 +194,12 @@ def test_near_duplicates_are_left_out_and_counted_beside_the_filters(tmp_path: P
     assert rows["_row"].to_pylist() == [0] and noted == {"rows": 3, "bad": 0, "near_duplicate": 1, "too_short": 1}
 
 
-def test_the_id_without_text_is_what_it_always_was(tmp_path: Path) -> None:
+def test_the_id_without_text_says_nothing_of_texts(tmp_path: Path) -> None:
     recipe = parse_recipe({"source": "examples://flights", "evaluate": None})
     assert texts_of(recipe) is None
     assert prepare._facts(recipe, None) == {  # pyright: ignore[reportPrivateUsage]
         "stage": "prepare",
-        "rows_version": 1,
+        "rows_version": 2,
         "seed": 7,
         "source": {"use": "examples", "options": {}},
         "prepare": {"validation": 0.1, "holdout": 0.2, "group_by": None, "drop_duplicates": False, "max_bad_rows": 0.01},

