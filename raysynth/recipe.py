@@ -114,6 +114,12 @@ def _fixed(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
+def _named(value: Any) -> Any:
+    if value == ():
+        raise _refuse("must name one or more columns, or be true: all of them")
+    return value
+
+
 Text = Annotated[str, AfterValidator(_parsable)]
 Url = Annotated[str, AfterValidator(_without_credentials)]
 UseGpu = Literal["auto", True, False]
@@ -270,6 +276,11 @@ class Generate(Keys):
     where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
         default_factory=dict,
         description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
+    )
+    unique: Annotated[Literal[True] | tuple[str, ...] | None, AfterValidator(_named), BeforeValidator(_fixed)] = Field(
+        default=None,
+        description="Columns whose values together no two rows of the data set share, texts compared without case, form and spacing; "
+        "true: all that are learnt, but ids.",
     )
 
     @model_validator(mode="after")
@@ -669,6 +680,8 @@ def _plain(value: Any) -> Any:
 def _type_name(facts: Mapping[str, Any]) -> str:
     if "anyOf" in facts:
         return " or ".join(_type_name(item) for item in facts["anyOf"])
+    if "const" in facts:
+        return json.dumps(facts["const"])
     if "enum" in facts:
         return ", ".join(f"`{json.dumps(item)}`".replace('"', "") for item in facts["enum"])
     if "$ref" in facts:

@@ -211,6 +211,7 @@ def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
     accepted = max(0.01, float(holds.mean()) if train.num_rows else 1.0)
     low, high = SPREAD
     high *= 4 if recipe.generate.where else 2 if recipe.rules else 1
+    high *= 2 if recipe.generate.unique else 1  # how many rows repeat others is not known before
     seconds = row_seconds * recipe.generate.rows / accepted
     parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or rows_per_part(len(first.schema))))
     width = min(recipe.generate.workers, parts)
