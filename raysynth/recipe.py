@@ -114,10 +114,11 @@ def _fixed(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
-def _named(value: Any) -> Any:
-    if value == ():
-        raise _refuse("must name one or more columns, or be true: all of them")
-    return value
+def _columns(value: Any) -> Any:
+    names = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    if value is None or value is True or (names and all(isinstance(name, str) for name in names)):
+        return tuple(names) or value
+    raise _refuse("must be a list of one or more columns, or true: all of them")
 
 
 Text = Annotated[str, AfterValidator(_parsable)]
@@ -277,7 +278,7 @@ class Generate(Keys):
         default_factory=dict,
         description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
     )
-    unique: Annotated[Literal[True] | tuple[str, ...] | None, AfterValidator(_named), BeforeValidator(_fixed)] = Field(
+    unique: Annotated[Literal[True] | tuple[str, ...] | None, BeforeValidator(_columns)] = Field(
         default=None,
         description="Columns whose values together no two rows of the data set share, texts compared without case, form and spacing; "
         "true: all that are learnt, but ids.",

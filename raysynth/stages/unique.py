@@ -23,9 +23,8 @@ from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table, commit_files, parquet_bytes
 from raysynth.draws import Words
 from raysynth.errors import RuleError
-from raysynth.generators.base import Remote
+from raysynth.generators.base import Generator, Remote
 from raysynth.orders import PARTS_PER_FOLDER, Order
-from raysynth.progress import say
 from raysynth.runs import Folder, Plan, Run, folder_id, part_rows, read_rows
 from raysynth.sampler import LEAST_ACCEPTANCE, Sampler
 from raysynth.stages.unique_rounds import AGAIN, Contest, drawn, drawn_rows, refusal
@@ -65,7 +64,7 @@ def check_distinct(sampler: Sampler, order: Order) -> None:
 
 
 def write(
-    run: Run, folder: Folder, order: Order, plan: Plan, generator: Any, make_sampler: MakeSampler, size: dict[str, int]
+    run: Run, folder: Folder, order: Order, plan: Plan, generator: Generator, make_sampler: MakeSampler, size: dict[str, int]
 ) -> None:
     """The whole data set, committed. `make_sampler`: on a worker; `size`: workers and num_gpus, as of write_parts. RuleError where the
     columns do not hold so many different values."""
@@ -77,7 +76,6 @@ def write(
     contest = Contest(order, generator, *_losers(drafts, count, workers))
     rounds: list[Folder] = []
     while len(contest.rows):
-        say(stage="generate", unique=list(order.unique), round=len(rounds) + 1, rows_to_draw_again=len(contest.rows))
         rounds.append(_step(run, order, f"round-{len(rounds) + 1}"))
         keys = drawn(rounds[-1], contest, make_sampler, draw)
         contest.decide(keys, _known(drafts, count, keys["word"].to_numpy(), workers))
@@ -105,8 +103,8 @@ def draft_files(make_sampler: MakeSampler, plan: Plan, columns: Sequence[str], c
         found = sampler.holding(numbers, np.zeros(len(numbers), np.uint64))
         yield f"rows/{part // PARTS_PER_FOLDER:04d}", found.rows, {"rejects": dict(sampler.rejects)}
         words, said = keys_of(found.rows, sampler.model.schema, columns)
-        columns_of_keys: dict[str, Any] = {"row": numbers, "attempt": found.attempts, "word": words}
-        keys = pa.table(columns_of_keys)
+        told: dict[str, Any] = {"row": numbers, "attempt": found.attempts, "word": words}
+        keys = pa.table(told)
         for bucket in range(count):
             mine = said & (bucket_of(words, count) == bucket)
             if mine.any():

@@ -15,8 +15,9 @@ from raysynth.cluster.parts import FilesOf
 from raysynth.commits import Table, parquet_bytes
 from raysynth.draws import Words
 from raysynth.errors import RuleError, StoppedError
-from raysynth.generators.base import Remote
+from raysynth.generators.base import Generator, Remote
 from raysynth.orders import Order
+from raysynth.progress import say
 from raysynth.runs import Folder, Plan, parquet_rows, read_rows
 from raysynth.sampler import LEAST_ACCEPTANCE, Sampler
 from raysynth.stores.base import join
@@ -38,7 +39,7 @@ class Contest:
     they are drawn from; `drawn_again`: how many there were at first."""
 
     order: Order
-    generator: Any
+    generator: Generator
     rows: Words
     since: NDArray[np.uint64]
     rounds: int = 0
@@ -85,7 +86,8 @@ class Contest:
         all of its rows."""
         self._shown, self._vain = self._shown + shown, self._vain + shown
         most = max(self.order.rows / LEAST_ACCEPTANCE, self.generator.probe_rows)
-        if spent or self._shown + left * (self._vain + 1) / (won + 1) > most:
+        expected = left * (self._vain + 1) / (won + 1)
+        if spent or (left and self._shown + expected > most):
             of_draws = f"of the last {self._vain:,} draws {won:,} said something new"
             attempts = f", and a row has no more than generate.max_attempts, {self.order.max_attempts:,}" if spent else ""
             raise RuleError(refusal(self.order, f"{self.order.rows - left:,} were found; {of_draws}{attempts}"))
@@ -107,6 +109,8 @@ def refusal(order: Order, seen: str) -> str:
 def drawn(folder: Folder, contest: Contest, make_sampler: MakeSampler, draw: Callable[[Folder, Plan, Any], object]) -> pa.Table:
     """The keys of a round's candidates, each with its part; the round is made where it is not there."""
     if not folder.committed:
+        told = {"round": contest.rounds + 1, "rows_to_draw_again": len(contest.rows)}
+        say(stage="generate", unique=list(contest.order.unique), **told)
         size, asked = contest.part_rows, _table(row=contest.rows, since=contest.since)
         starts = range(0, len(contest.rows), size)
         for part, start in enumerate(starts):

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +31,14 @@ ROWS = 300
 
 
 def made(folder: Path, run: str, last: str = "generate", *, workers: int = 4, unique: Any = True, **keys: Any) -> Made:
-    asked = {"rows": ROWS, "rows_per_part": 80, "unique": unique, "workers": workers}
+    asked = {"rows": ROWS, "rows_per_part": 150, "unique": unique, "workers": workers}
     told = {"source": str(folder / "menu.parquet"), "run": str(folder / run), "generate": asked}
     return run_to(parse_recipe({**RECIPE, **told, **keys}), last)
 
 
 def hashes(made: Made) -> list[str]:
     assert made.synthetic is not None
-    return made.synthetic.manifest()["name"].to_pylist()
+    return [str(name) for name in made.synthetic.manifest()["name"].to_pylist()]
 
 
 def rows_of(folder: Folder) -> pa.Table:
@@ -54,8 +53,7 @@ def golden(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     real["dish"][:8] = ["tea"] * 8
     pq.write_table(pa.table(real), folder / "menu.parquet")
     made(folder, "golden", "train")
-    for run in ("stopped", "cut"):
-        shutil.copytree(folder / "golden", folder / run)
+    shutil.copytree(folder / "golden", folder / "stopped")
     return folder, made(folder, "golden", "publish")
 
 
@@ -68,30 +66,31 @@ def test_no_two_rows_are_the_same_and_that_is_told(golden: tuple[Path, Made]) ->
     assert verify(Run(run)).whole and not verify(Run(run)).foreign
     unique = whole.synthetic.plan().facts["unique"]
     assert unique["columns"] == ["dish", "mood"] and unique["drawn_again"] > 20
-    noted = [json.loads(extra)["drawn_again"] for extra in whole.synthetic.manifest()["extra"].to_pylist()]
-    assert len(noted) == 4 and sum(noted) == unique["drawn_again"]
+    noted = [json.loads(str(extra))["drawn_again"] for extra in whole.synthetic.manifest()["extra"].to_pylist()]
+    assert len(noted) == 2 and sum(noted) == unique["drawn_again"]
     assert f"No two synthetic rows share dish, mood: {unique['drawn_again']} rows" in (folder / "golden/README.md").read_text()
     served = Served(read_published(run))
     assert served.card["rules"] == ["dish != 'tea'", "unique in the published rows alone: dish, mood"]
-    told = CliRunner().invoke(app, ["preview", run, "-n", "100", "--offset", "250"])
-    assert [json.loads(line) for line in told.stdout.splitlines()] == rows.slice(250).to_pylist()
+    told = CliRunner().invoke(app, ["preview", run, "-n", "200", "--offset", "140"])
+    assert [json.loads(line) for line in told.stdout.splitlines()] == rows.slice(140).to_pylist()
 
 
 def test_stopped_at_every_task_s_edge_and_gone_on_with_it_gives_the_same_bytes(golden: tuple[Path, Made]) -> None:
     folder, whole = golden
-    for stops in count():
+    stops, ended = 0, None
+    while ended is None:
         try:
             ended = made(folder, "stopped", workers=1, budget={"cpu_hours": 1e-9})
-            break
         except StoppedError as stopped:
-            assert stopped.exit_code == 4 and stops < 40
+            stops += 1
+            assert stopped.exit_code == 4 and stops < 20
     assert hashes(ended) == hashes(whole)
-    assert stops > 6, "drafts, rounds and parts are stopped in"
+    assert stops >= 4, "drafts, each round and the data set are stopped in"
 
 
 def test_what_is_left_of_a_run_that_was_killed_is_gone_on_with(golden: tuple[Path, Made]) -> None:
     folder, whole = golden
-    assert hashes(made(folder, "cut", workers=2)) == hashes(whole)
+    shutil.copytree(folder / "golden", folder / "cut")
     for step in sorted((folder / "cut").glob("unique/*")) + sorted((folder / "cut").glob("synthetic/*")):
         (step / "_raysynth/outcome.json").unlink()
         (step / "_SUCCESS").unlink()

@@ -272,6 +272,16 @@ def test_more_rows_than_there_are_values_end_in_an_error(model: Model) -> None:
         made(model, order(61, "house", attempts=40))
 
 
+def test_the_last_round_may_take_all_draws_that_there_are(model: Model) -> None:
+    count = 12_000
+    contest = Contest(order(2, "house", attempts=count), model.generator, words(1), words(0), rounds=14)
+    told: dict[str, Any] = {"part": [0] * count, "slot": [0] * count, "place": range(count), "attempt": words(*range(count))}
+    told |= {"word": words(*[7] * (count - 1), 8), "said": [True] * count}
+    keys = pa.table(told)
+    contest.decide(keys, keys["word"].to_numpy() == 7)
+    assert contest.settled.to_pylist() == [{"row": 1, "round": 15, "part": 0, "place": count - 1}] and not len(contest.rows)
+
+
 def test_a_probe_refuses_what_it_sees_to_be_impossible(model: Model) -> None:
     with pytest.raises(RuleError, match=r"\[street\]: 5 rows that differ were asked, and a probe of 2,000 has 4. Ask for fewer"):
         unique.check_distinct(sampler(model, order(5, "street")), order(5, "street"))
@@ -329,7 +339,8 @@ def test_columns_are_named_or_all_that_are_learnt_but_ids() -> None:
 
 @pytest.mark.parametrize("asked", [[], "said", False, [1]])
 def test_a_recipe_names_columns_or_says_true(asked: Any) -> None:
-    with pytest.raises(RecipeError, match=r"generate.unique"):
+    assert parse_recipe({"source": "a.csv", "generate": {"unique": ["said"]}}).generate.unique == ("said",)
+    with pytest.raises(RecipeError, match=r"^generate.unique: must be a list of one or more columns, or true: all of them \(got"):
         parse_recipe({"source": "a.csv", "generate": {"unique": asked}})
 
 
