@@ -20,7 +20,8 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:@-])")
 @dataclass(frozen=True)
 class Card:
     """`folders`: name → {id, path, rows, bytes, contains_real_rows}; `scores`: as in scores.json; `snapshot`: {path, bytes, sha256} of
-    each input file; `versions`: library → version; `model`: the model folder's path; `real_rows`: how many rows the input had."""
+    each input file; `versions`: library → version; `model`: the model folder's path; `real_rows`: how many rows the input had;
+    `unique`: {columns, drawn_again} where no two synthetic rows share the values of columns."""
 
     name: str
     recipe: Mapping[str, Any]
@@ -32,6 +33,7 @@ class Card:
     versions: Mapping[str, str] = field(default_factory=dict)
     model: str | None = None
     real_rows: int | None = None
+    unique: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 def card(facts: Card) -> str:
@@ -42,7 +44,7 @@ def card(facts: Card) -> str:
         _from(facts),
         _scores(facts.scores),
         _gates(facts),
-        _rules(facts.recipe),
+        _rules(facts),
         _again(facts.recipe),
     ]
     return f"---\n{_head(facts)}---\n# {plain(facts.name)}\n\n" + "\n\n".join(section for section in sections if section) + "\n"
@@ -189,11 +191,16 @@ def _gates(facts: Card) -> str:
     return "\n".join(lines)
 
 
-def _rules(recipe: Mapping[str, Any]) -> str:
-    rules = cast("Sequence[Any]", recipe.get("rules") or ())
-    return (
-        "\n".join(["## Rules", "Every synthetic row obeys:", "", *(f"- {plain(_rule(rule))}" for rule in rules)]) if rules else ""
-    )
+def _rules(facts: Card) -> str:
+    rules = [_rule(rule) for rule in cast("Sequence[Any]", facts.recipe.get("rules") or ())]
+    lines = ["## Rules", "Every synthetic row obeys:", "", *(f"- {plain(rule)}" for rule in rules)] if rules else ["## Rules"]
+    if facts.unique:
+        columns = ", ".join(facts.unique["columns"])
+        lines += [
+            "",
+            f"No two synthetic rows share {plain(columns)}: {facts.unique['drawn_again']:,} rows were drawn again for it.",
+        ]
+    return "\n".join(lines) if len(lines) > 1 else ""
 
 
 def _rule(rule: Any) -> str:

@@ -24,7 +24,8 @@ _PART_BYTES = 128 << 20
 @dataclass(frozen=True)
 class Order:
     """`digest`: the model's. `rows_per_part` None: about 128 MiB. `cpu`: as generate.cpu of a recipe. `device`: cpu or cuda.
-    `filters`: {asked, digest, path}: what was asked, the digest of what they go by, and where in the model's run that lies."""
+    `filters`: {asked, digest, path}: what was asked, the digest of what they go by, and where in the model's run that lies. `unique`: the
+    columns that no two rows share the values of."""
 
     digest: str
     seed: int
@@ -36,6 +37,7 @@ class Order:
     cpu: str
     device: str = "cpu"
     filters: Mapping[str, Any] | None = None
+    unique: tuple[str, ...] = ()
 
     def facts(self) -> dict[str, Any]:
         """What decides the bytes of the rows, and nothing else."""
@@ -51,12 +53,14 @@ class Order:
             "max_attempts": self.max_attempts,
             "fingerprint": fingerprint(self.cpu, self.device),
             **({} if self.filters is None else {"filters": {key: self.filters[key] for key in ("asked", "digest")}}),
+            **({"unique": list(self.unique)} if self.unique else {}),
         }
 
     def plan(self, columns: int) -> Plan:
         plan = rows_plan(self.rows, self.rows_per_part or rows_per_part(columns))
         told = {"seed": self.seed, "rules": list(self.rules), "where": dict(self.where), "max_attempts": self.max_attempts}
         told |= {} if self.filters is None else {"filters": dict(self.filters)}
+        told |= {"unique": {"columns": list(self.unique)}} if self.unique else {}
         return Plan(plan.parts, {**plan.facts, **told})
 
 

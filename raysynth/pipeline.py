@@ -28,6 +28,7 @@ from raysynth.stages.filters import filters_of
 from raysynth.stages.first_rows import first_rows
 from raysynth.stages.foreseen import foreseen_calls
 from raysynth.stages.known import knowledge_of
+from raysynth.uniqueness import columns_of
 from raysynth.where import parse_where
 
 STAGES = ("prepare", "augment", "train", "generate", "mix", "evaluate", "publish")
@@ -159,6 +160,7 @@ def check_columns(recipe: Recipe, schema: Schema) -> None:
         Expression.parse(text, key).holds(schema.arrow.empty_table())
     filters_of(recipe, schema, knowledge_of(recipe) if recipe.filters else None)
     parse_where(recipe.generate.where, schema)
+    columns_of(recipe.generate.unique, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)
     for number, op in enumerate(recipe.augment):

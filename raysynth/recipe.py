@@ -114,6 +114,13 @@ def _fixed(value: Any) -> Any:
     return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
 
 
+def _columns(value: Any) -> Any:
+    names = cast("list[Any]", value) if isinstance(value, list | tuple) else []
+    if value is None or value is True or (names and all(isinstance(name, str) for name in names)):
+        return tuple(names) or value
+    raise _refuse("must be a list of one or more columns, or true: all of them")
+
+
 Text = Annotated[str, AfterValidator(_parsable)]
 Url = Annotated[str, AfterValidator(_without_credentials)]
 UseGpu = Literal["auto", True, False]
@@ -279,6 +286,11 @@ class Generate(Keys):
     where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
         default_factory=dict,
         description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
+    )
+    unique: Annotated[Literal[True] | tuple[str, ...] | None, BeforeValidator(_columns)] = Field(
+        default=None,
+        description="Columns whose values together no two rows of the data set share, texts compared without case, form and spacing; "
+        "true: all that are learnt, but ids.",
     )
 
     @model_validator(mode="after")
@@ -678,6 +690,8 @@ def _plain(value: Any) -> Any:
 def _type_name(facts: Mapping[str, Any]) -> str:
     if "anyOf" in facts:
         return " or ".join(_type_name(item) for item in facts["anyOf"])
+    if "const" in facts:
+        return json.dumps(facts["const"])
     if "enum" in facts:
         return ", ".join(f"`{json.dumps(item)}`".replace('"', "") for item in facts["enum"])
     if "$ref" in facts:

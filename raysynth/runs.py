@@ -217,6 +217,15 @@ class Folder:
         return name
 
 
+def read_numbers(folder: Folder, numbers: range) -> pa.Table:
+    """Of the rows of a committed rows_plan those of these numbers, as far as there are such."""
+    rows, size = (int(folder.plan().facts[name]) for name in ("rows", "rows_per_part"))
+    urls, start, stop = folder.part_urls(), min(numbers.start, rows), min(numbers.stop, rows)
+    first = min(start, rows - 1) // size
+    found = pa.concat_tables([read_rows(url) for url in urls[first : max(first + 1, -(-stop // size))]])
+    return found.slice(start - first * size, stop - start)
+
+
 @dataclass(frozen=True)
 class Run:
     """All that a recipe made, under one URL; run.json points at each stage's current folder, published.json at what may be used."""

@@ -6,7 +6,7 @@ in its own slot with its next attempt; when a few rows are left, one call tries 
 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,23 @@ LEAST_ACCEPTANCE = 0.005
 Numbers = NDArray[np.uint64]
 Failed = dict[str, NDArray[np.bool_]]
 """Check → (rows,) True where the row fails it."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Rows that hold. `place`: (rows,) which of those that were asked for each is; `attempts`: (rows,) the attempt that it was."""
+
+    rows: pa.Table
+    place: NDArray[np.int64]
+    attempts: Numbers
+
+    @staticmethod
+    def joined(found: "Sequence[Found]") -> "Found":
+        """In the order of what was asked, and of its attempts."""
+        place = np.concatenate([one.place for one in found])
+        order = np.argsort(place, kind="stable")
+        rows = pa.concat_tables([one.rows for one in found])
+        return Found(rows.take(order), place[order], np.concatenate([one.attempts for one in found])[order])
 
 
 class Sampler:
@@ -89,26 +106,39 @@ class Sampler:
     def steps(self, pieces: Sequence[tuple[int, Numbers]]) -> Generator[None, None, pa.Table]:
         """`pieces`, one kernel call after another: between two of them other work may be done."""
         numbers = np.concatenate([numbers for _, numbers in pieces])
-        draws = _draws(pieces, numbers)
-        position = np.arange(len(numbers))
-        attempt = np.zeros(len(numbers), dtype=np.uint64)
-        found: list[pa.Table] = [self.model.schema.arrow.empty_table()]
-        order: list[NDArray[np.int64]] = []
+        found = yield from self._search(_draws(pieces, numbers), np.zeros(len(numbers), np.uint64), 1)
+        return found.rows
+
+    def holding(self, numbers: Numbers, since: Numbers, wanted: int = 1, *, all_found: bool = True) -> Found:
+        """Of each row its first `wanted` attempts that hold, from attempt `since` on. RuleError where a row has fewer, unless not
+        `all_found`."""
+        steps = self._search(Draws.of(self.seed, "generate", numbers), since, wanted, all_found)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                return done.value
+
+    def _search(self, draws: Draws, since: Numbers, wanted: int, all_found: bool = True) -> Generator[None, None, Found]:
+        position, attempt = np.arange(len(draws)), since.copy()
+        left = np.full(len(draws), wanted)
+        found = [Found(self.model.schema.arrow.empty_table(), np.zeros(0, np.int64), np.zeros(0, np.uint64))]
         width = self.model.generator.step_rows  # rows of a call that tries again: few first, since mostly one more try is enough
         while len(position):
             taken = position[: self.model.generator.kernel_rows]
-            table, slot, attempts = self._try(draws.take(taken), attempt[taken], width)
-            found.append(table)
-            order.append(taken[slot])
+            held, attempts = self._try(draws.take(taken), attempt[taken], width, left[taken])
+            found.append(Found(held.rows, taken[held.place], held.attempts))
+            np.subtract.at(left, found[-1].place, 1)
             attempt[taken] += np.uint64(attempts)
-            missed = np.setdiff1d(taken, taken[slot], assume_unique=True)
-            self._check_attempts(numbers, attempt, missed)
+            missed = taken[left[taken] > 0]
+            if all_found:
+                self._check_attempts(draws.rows, attempt, missed)
+            missed = missed[attempt[missed] < self.max_attempts]
             position = np.concatenate([position[len(taken) :], missed])
             width = min(2 * width, self.model.generator.kernel_rows)
             if len(position):
                 yield
-        rows = pa.concat_tables(found)
-        return rows.take(np.argsort(np.concatenate(order))) if order else rows
+        return Found.joined(found)
 
     def first_attempts(self, rows: int) -> pa.Table:
         """So many rows (at most one kernel's), valid or not: what a row is like before anything is learnt."""
@@ -148,8 +178,8 @@ class Sampler:
                 break
         return held / rows
 
-    def _try(self, draws: Draws, attempt: Numbers, width: int) -> tuple[pa.Table, NDArray[np.int64], int]:
-        """One kernel call → the rows that hold, the slots they belong to, and how many attempts of each slot were tried."""
+    def _try(self, draws: Draws, attempt: Numbers, width: int, wanted: NDArray[np.int64]) -> tuple[Found, int]:
+        """One kernel call → of each slot the first `wanted` attempts in it that hold, and how many attempts of each were tried."""
         once = (
             isinstance(self.model.generator, Remote) or not attempt.any()
         )  # the first try mostly holds; a call is made when it must
@@ -158,11 +188,12 @@ class Sampler:
         drawn, failed = self._draw(replace(draws.take(np.repeat(np.arange(len(draws)), attempts)), attempts=tries))
         within = tries < self.max_attempts  # a call may try more: they never count, so that no batching saves a row
         holds = self._holds(failed, within).reshape(len(draws), attempts)
-        before = np.cumsum(holds, axis=1) - holds  # attempts after the first that holds belong to no row
-        self._count(failed, within & (before == 0).ravel())
-        slot = np.flatnonzero(holds.any(axis=1))
-        first = slot * attempts + holds[slot].argmax(axis=1)
-        return drawn.take(first), slot, attempts
+        before = np.cumsum(holds, axis=1) - holds  # attempts after the last that is wanted belong to no row
+        asked = before < wanted[:, None]
+        self._count(failed, within & asked.ravel())
+        slot, turn = np.nonzero(holds & asked)
+        at = slot * attempts + turn
+        return Found(drawn.take(at), slot, tries[at]), attempts
 
     def _draw(self, draws: Draws) -> tuple[pa.Table, Failed]:
         """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check."""

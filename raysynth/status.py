@@ -25,6 +25,7 @@ STAGES = {
     "encoded": "encode",
     "model": "train",
     "filters": "generate",
+    "unique": "generate",
     "synthetic": "generate",
     "mixed": "mix",
     "evaluation": "evaluate",

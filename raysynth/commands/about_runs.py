@@ -16,8 +16,10 @@ def preview(
     offset: Annotated[int, typer.Option(min=0)] = 0,
     where: Conditions = None,
 ) -> None:
-    """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both."""
+    """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both.
+    Where generate.unique drew rows again, the data set is read, and it ends."""
     from raysynth.models import load_model
+    from raysynth.runs import read_numbers
     from raysynth.sampler import Sampler
 
     found = existing(run)
@@ -29,7 +31,10 @@ def preview(
     synthetic = found.current("synthetic")
     asked = synthetic.plan().facts if synthetic is not None else {}
     kept = {"seed": asked.get("seed", model.facts["seed"]), "rules": asked.get("rules", ())}
-    drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
+    if synthetic is not None and "unique" in asked and not conditions:
+        drawn = read_numbers(synthetic, range(offset, offset + rows))
+    else:
+        drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
     for row in drawn.to_pylist():
         sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
 

@@ -37,7 +37,8 @@ assets, which hold no data) are open; all else, a path that does not exist too, 
 _SAMPLES = """## Samples
 - **Which rows.** A model's rows of one seed are numbered, without an end. `rows` and `offset` cut out a piece; wherever you
   cut, and in whatever format, they are the same rows, those of `raysynth preview` and of the batch path. Without `seed` one is
-  drawn and told.
+  drawn and told. What `generate.unique` promises holds in the published data set alone, where rows that repeated others were drawn again:
+  rows that are sampled, and those of jobs, may repeat one another. The model's rules say so.
 - **`where`** takes per column a value (`"UA"`, `null` is one too), a list of values (`["UA", "AA"]`) or a range (`{"min": 100,
   "under": 900}`; `min` or `over`, `max` or `under`; `over` and `under` exclude the bound). Dates and times are ISO 8601 text.
   Of a column of texts it says how they begin: `{"starts": "Once upon"}`, a prompt of at most 10,000 characters.

@@ -141,7 +141,7 @@ def card_of(published: Published, model: Model, facts: Mapping[str, Any]) -> dic
         "id": published.id,
         "digest": model.digest,
         "seed": facts["seed"],
-        "rules": [*facts["rules"], *(shown(asked) for asked in facts.get("filters", {}).get("asked", ()))],
+        "rules": _rules(facts),
         "where": facts["where"],
         "rows": facts["rows"],
         "schema": model.schema.to_json(),
@@ -158,6 +158,13 @@ def card_of(published: Published, model: Model, facts: Mapping[str, Any]) -> dic
             "versions": told.get("versions", {}),
         },
     }
+
+
+def _rules(facts: Mapping[str, Any]) -> list[str]:
+    """What a row obeys; and what only the published rows do, for it says nothing of one row."""
+    unique = facts.get("unique")
+    told = [] if unique is None else [f"unique in the published rows alone: {', '.join(unique['columns'])}"]
+    return [*facts["rules"], *(shown(asked) for asked in facts.get("filters", {}).get("asked", ())), *told]
 
 
 class Registry:

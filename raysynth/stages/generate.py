@@ -23,27 +23,35 @@ from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.sampler import Sampler
 from raysynth.schema import Schema
 from raysynth.stages import filters as settled
+from raysynth.stages import unique
 from raysynth.stages.model_parts import parts_of
 from raysynth.turns import rows_as_texts
+from raysynth.uniqueness import columns_of
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder, model: Folder) -> Folder:
     """Before anything is planned: RecipeError if the real rows break a rule too often (then it says something else than its author
-    meant), RuleError if the rules and `where` turn down nearly all of a probe's rows."""
+    meant), RuleError if the rules and `where` turn down nearly all of a probe's rows, or if hardly any of them differ that must."""
     filters = settled.run(recipe, run, prepared)
     order = order_of(recipe, model, filters)
     facts = order.facts()
     folder = run.folder("synthetic", folder_id(facts))
     if not folder.committed:
-        sampler = sampler_of(recipe, folder, model, filters)
+        kept = unique.drafts_of(run, order) if order.unique else folder
+        sampler = sampler_of(recipe, kept, model, filters)
         _check_violations(recipe, prepared, filters)
         sampler.check_acceptance(order.rows)
         plan = order.plan(len(sampler.model.schema))
-        make = partial(make_files, recipe, folder, model, plan, facts["fingerprint"], filters)
-        gpus = 1 if order.device == "cuda" else 0
-        write_parts(folder, plan, make, stage="generate", workers=recipe.generate.workers, keep=True, num_gpus=gpus)
+        make = partial(make_sampler, recipe, kept, model, facts["fingerprint"], filters)
+        size = {"workers": recipe.generate.workers, "num_gpus": 1 if order.device == "cuda" else 0}
+        if order.unique:
+            unique.check_distinct(sampler, order)
+            unique.write(run, folder, order, plan, sampler.model.generator, make, size)
+        else:
+            files = partial(make_files, recipe, folder, model, plan, facts["fingerprint"], filters)
+            write_parts(folder, plan, files, stage="generate", keep=True, **size)
         if isinstance(sampler.model.generator, Remote):
-            read, written = spent(folder)
+            read, written = spent(kept)
             say(stage="generate", tokens_read=read, tokens_written=written)
     run.point("synthetic", folder)
     return folder
@@ -63,6 +71,7 @@ def order_of(recipe: Recipe, model: Folder, filters: Folder | None = None) -> Or
         cpu=asked.cpu,
         device=_device(recipe, loaded),
         filters=settled.order_facts(recipe, filters),
+        unique=columns_of(asked.unique, loaded.schema),
     )
 
 
@@ -92,6 +101,11 @@ def make_files(
     recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str], filters: Folder | None = None
 ) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
+    return files_of(make_sampler(recipe, folder, model, planned, filters), plan)
+
+
+def make_sampler(recipe: Recipe, folder: Folder, model: Folder, planned: dict[str, str], filters: Folder | None) -> Sampler:
+    """On a worker. `folder`: where a server's replies lie."""
     import torch
 
     torch.set_num_threads(1)
@@ -99,7 +113,7 @@ def make_files(
     sampler = sampler_of(recipe, folder, model, filters)
     if planned["device"] == "cuda":
         sampler.to_gpu()
-    return files_of(sampler, plan)
+    return sampler
 
 
 def _check_violations(recipe: Recipe, prepared: Folder, filters: Folder | None) -> None:

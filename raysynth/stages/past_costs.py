@@ -7,10 +7,12 @@ from raysynth.costs import Estimate, Interval
 from raysynth.markers import canonical
 from raysynth.recipe import Recipe
 from raysynth.runs import SYSTEM, Folder, Run
+from raysynth.schema import Schema
 from raysynth.stages.filters import asked_filters
 from raysynth.stages.first_rows import FirstRows
 from raysynth.stages.model_parts import parts_of
 from raysynth.stages.train import rows_by_split
+from raysynth.uniqueness import columns_of
 
 SPREAD = (0.6, 1.7)
 """Factors around what the same work cost before: another machine, other neighbours."""
@@ -23,7 +25,7 @@ def past_costs(recipe: Recipe, run: Run, first: FirstRows) -> dict[str, Estimate
     scales: dict[str, tuple[str, Callable[[Folder], Interval | None]]] = {
         "prepare": ("prepared", lambda folder: _times(first.total_rows / _rows(folder))),
         "train": ("model", lambda folder: _epochs(recipe, run, folder, first)),
-        "generate": ("synthetic", lambda folder: _same_rules(recipe, folder)),
+        "generate": ("synthetic", lambda folder: _same_rules(recipe, folder, first.schema)),
         "evaluate": ("evaluation", lambda folder: _same_scores(recipe, folder)),
     }
     found: dict[str, Estimate] = {}
@@ -72,11 +74,13 @@ def _epochs(recipe: Recipe, run: Run, folder: Folder, first: FirstRows) -> Inter
     return Interval(rows * min(expected, most), rows * expected, rows * max(expected, most)).times(1 / epochs)
 
 
-def _same_rules(recipe: Recipe, folder: Folder) -> Interval | None:
+def _same_rules(recipe: Recipe, folder: Folder, schema: Schema) -> Interval | None:
     facts = folder.plan().facts
     if list(facts.get("rules", ())) != list(recipe.expressions.values()) or facts.get("where") != recipe.generate.where:
         return None
     if canonical(facts.get("filters", {}).get("asked", [])) != canonical(asked_filters(recipe)):
+        return None
+    if facts.get("unique", {}).get("columns", []) != list(columns_of(recipe.generate.unique, schema)):
         return None
     return _times(recipe.generate.rows / max(1, facts["rows"]))
 

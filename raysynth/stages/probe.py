@@ -207,6 +207,7 @@ def _shorter(learnt: _Learnt) -> float:
 def _generate(recipe: Recipe, first: FirstRows, row_seconds: float) -> Estimate:
     low, high = SPREAD
     high *= 4 if recipe.generate.where else 2 if recipe.rules else 1
+    high *= 2 if recipe.generate.unique else 1  # how many rows repeat others is not known before
     seconds = row_seconds * recipe.generate.rows / first.held_by(recipe.expressions)
     parts = -(-recipe.generate.rows // (recipe.generate.rows_per_part or rows_per_part(len(first.schema))))
     width = min(recipe.generate.workers, parts)

@@ -120,4 +120,5 @@ def _card(
         versions=_versions(),
         model=model.path if model is not None else None,
         real_rows=(prepared.outcome() or {}).get("rows"),
+        unique=next((folder.plan().facts.get("unique", {}) for folder in folders if folder.name == "synthetic"), {}),
     )
