@@ -64,7 +64,7 @@ RULES: dict[str, dict[str, Any]] = {
     "text.label": {"label": "label"},
 }
 SEED, SEEDS, FEW = 7, 5, 300
-FEW_OPTIONS: dict[str, Any] = {"width": 96, "layers": 2}
+FEW_EPOCHS, FEW_OPTIONS = 6, {"width": 64, "layers": 2}
 PAIRS = 20_000  # pairs of words that distinct-2 is counted over: it falls with their number
 
 
@@ -191,7 +191,7 @@ def few() -> list[str]:
 def few_rows(rows: pa.Table, seed: int) -> dict[str, pa.Table]:
     """What the judges of `few` learn from, by their names there."""
     changed = [augmented(rows, copy, seed) for copy in range(4)]
-    model, _ = learn(pa.concat_tables([rows, *changed]), "language_model", 8, FEW_OPTIONS, seed)
+    model, _ = learn(pa.concat_tables([rows, *changed]), "language_model", FEW_EPOCHS, FEW_OPTIONS, seed)
     made = agreed(draw(model, 2 * FEW, seed=seed)[0], rows)
     real, more = (pa.concat_tables(tables).select(["label", "text"]) for tables in ([rows], changed))
     return {

@@ -16,8 +16,7 @@ FOLDS = 2
 
 
 class CodesInTexts:
-    """`real`: the share of the codes that are found in the texts of `rows`, each half of them judged by what the other half taught;
-    `doubt`: its standard error."""
+    """`real`: the share of the codes that are found in the texts of `rows`, each half of them judged by what the other half taught."""
 
     def __init__(self, layout: Tokens, rows: Batch) -> None:
         self.layout = layout
@@ -26,13 +25,11 @@ class CodesInTexts:
         self.judges = [[self._taught(half, field) for field in self.fields] for half in halves]
         found = [self._found(judge, half) for judge, half in zip(self.judges, reversed(halves), strict=True)]
         self.real = float(np.concatenate(found).mean()) if self.fields else 0.0
-        self.doubt = float((self.real * (1 - self.real) / max(1, rows.rows)) ** 0.5)
 
     def fewer(self, drawn: Batch) -> bool:
-        """By more than chance makes of it."""
         if not self.fields:
             return False
-        return float(np.concatenate([self._found(judge, drawn) for judge in self.judges]).mean()) < self.real - self.doubt
+        return float(np.concatenate([self._found(judge, drawn) for judge in self.judges]).mean()) < self.real
 
     def _taught(self, rows: Batch, field: int) -> NDArray[np.float64]:
         """(V + 1, C): the logarithm of how often a row of a code has a token, then of how frequent the code is."""
