@@ -4,9 +4,10 @@
     RAYSYNTH_DATA=../shared/data python benchmarks/text_speed.py
 
 One thread each, tokens and characters per CPU-second. Sampling: one network with one set of weights, drawn from by us, by
-`transformers`' generate (64 rows at a time, a static architecture of its own: LlamaForCausalLM) and by us through ctranslate2. Ops: the same
-act on the same sentences. Near-duplicates: a million short documents as shards of 10,000, of which a tenth are near-copies; what the
-process holds at most is told. A run writes its lines into docs/benchmarks.md.
+`transformers`' generate (64 rows at a time, a static architecture of its own: LlamaForCausalLM) and by us through ctranslate2; with
+guidance each token is made of two of the network's answers. Ops: the same act on the same sentences. Near-duplicates: a million short
+documents as shards of 10,000, of which a tenth are near-copies; what the process holds at most is told. A run writes its lines into
+docs/benchmarks.md.
 """
 
 import resource
@@ -60,7 +61,10 @@ def sampling() -> list[str]:
     model, _ = learn(train.slice(0, 3000), "language_model", 1, {})
     ours = model.generator
     draws = Draws.range(SEED, "generate", 0, ROWS)
-    found = {"raysynth": rate(lambda: tokens_of(ours.sample(draws, None)["tokens"]))}
+    ours.guidance = 2.0
+    guided = rate(lambda: tokens_of(ours.sample(draws, None)["tokens"]))
+    ours.guidance = 1.0  # as transformers draws
+    found = {"raysynth": rate(lambda: tokens_of(ours.sample(draws, None)["tokens"])), "raysynth with guidance": guided}
     codes = ours.sample(draws, None)["codes"]
     theirs = as_llama(ours)
     found["transformers generate, batch 64"] = rate(partial(generated, theirs, ours, codes))

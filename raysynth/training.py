@@ -241,6 +241,8 @@ def fit(
 ) -> list[EpochReport]:
     """Train on rows held in memory, and leave the generator with its best weights; `options` go to Trainer."""
     batch_rows = batch_rows or batch_rows_of(train.rows)
+    # as the feed of a stage has them: whoever looks at the first of them only must not see the first labels of a sorted file
+    validation = validation.take(np.argsort(Draws.range(seed, "validation", 0, validation.rows).words("row"), kind="stable"))
     steps = max(1, train.rows // batch_rows)
     trainer = Trainer(generator, seed=seed, max_epochs=max_epochs, steps_per_epoch=steps, **options)
     reports: list[EpochReport] = []

@@ -32,10 +32,14 @@ MOST_APART = 0.01
 rows does not tell from noise."""
 
 
-def check_options(layout: Tokens, top_k: int, top_p: float, repetition: float) -> None:
+def check_options(layout: Tokens, top_k: int, top_p: float, repetition: float, guidance: float) -> None:
     """RecipeError on what ctranslate2 does otherwise than torch's sampler, MissingExtraError where it is not installed."""
     if find_spec("ctranslate2") is None:
         raise MissingExtraError("generator.sampler: ctranslate2 needs the package 'ctranslate2': pip install 'raysynth[llm]'")
+    if guidance != 1:
+        raise RecipeError(
+            f"generator.sampler: ctranslate2 knows no guidance (got guidance {guidance}). Leave guidance out, or give sampler: torch"
+        )
     if top_k and top_p < 1:
         raise RecipeError(
             f"generator.sampler: ctranslate2 takes top_p of all tokens, not of the top_k (got top_k {top_k} and top_p {top_p}). "

@@ -80,9 +80,9 @@ class Texts(Trained):
     def calibrate(self, rows: Iterable[Batch]) -> None:
         """The lowest of TEMPERATURES at which as many pairs of tokens are different as in the rows, found by halving. Where the rows say the
         same few things again and again, that would tell nothing: they are drawn as they were learnt."""
-        real = np.concatenate([np.zeros((0, self.shape.length), np.int32), *(batch["tokens"] for batch in rows)])[:CALIBRATED_ROWS]
         if self.asked is not None:
             return
+        real = first_rows(rows, self.shape, CALIBRATED_ROWS)["tokens"]
         self.temperature = TEMPERATURES[-1]
         if len(real) < LEAST_CALIBRATED or different(real) < LEAST_DIFFERENT:
             return
@@ -256,6 +256,19 @@ class Texts(Trained):
             beyond_RV = torch.cumsum(p_RV, dim=1) - p_RV >= self.top_p
             logits_RV = logits_RV.masked_fill(torch.zeros_like(beyond_RV).scatter(1, order_RV, beyond_RV), -torch.inf)
         return logits_RV
+
+
+def first_rows(rows: Iterable[Batch], shape: Tokens, most: int) -> Batch:
+    """So many of them, or all there are; no more batches are read than that takes."""
+    found, count = (
+        [Batch({"codes": np.zeros((0, len(shape.fields)), np.int32), "tokens": np.zeros((0, shape.length), np.int32)})],
+        0,
+    )
+    for batch in rows:
+        found.append(batch.take(slice(0, most - count)))
+        if (count := count + found[-1].rows) == most:
+            break
+    return Batch({name: np.concatenate([batch[name] for batch in found]) for name in ("codes", "tokens")})
 
 
 def less_varied(made: NDArray[np.int32], real: NDArray[np.int32]) -> bool:

@@ -21,6 +21,8 @@ class Generator(ABC):
     """Subclasses take their options as keyword arguments of the constructor, after `layout`."""
 
     accepts: ClassVar[tuple[type[Layout], ...]]
+    version: ClassVar[int] = 1
+    """Raised where the same options and rows make another model than they did: so that no run takes the old one for it."""
     kernel_rows: int = 4096
     """The most rows of one kernel call. Written into model.json, as `chunk_rows` is."""
     aside: ClassVar[frozenset[str]] = frozenset()

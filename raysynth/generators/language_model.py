@@ -4,14 +4,19 @@ Control tokens: Keskar et al., "CTRL" (arXiv 1909.05858). A transformer as in To
 each block (RMSNorm, arXiv 1910.07467), positions by rotation (RoPE, arXiv 2104.09864), gated feed-forward (SwiGLU, arXiv 2002.05202);
 embedding and head are one matrix (Press and Wolf, EACL 2017). Keys and values of each slot are kept in a cache of fixed size.
 
+Guidance without a classifier: Ho and Salimans (arXiv 2207.12598), for texts Sanchez et al., "Stay on topic with classifier-free guidance"
+(arXiv 2306.17806): the logits are those without the control tokens, and `guidance` times what the control tokens change in them.
+
 Shapes: B rows, R slots, T tokens of a row, V tokens that there are, D width, H heads, E width of a head.
 """
 
-from typing import Any, Literal, cast
+from collections.abc import Iterable
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field as Limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -19,7 +24,10 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.generators._base_model import BaseModel, Tune, facts_of, made_of, read
 from raysynth.generators._ctranslate2 import Engine, check_options
+from raysynth.generators._guidance import CodesInTexts
 from raysynth.generators._texts import (
+    CALIBRATED_ROWS,
+    LEAST_CALIBRATED,
     SLOTS,
     Count,
     Dropout,
@@ -30,13 +38,25 @@ from raysynth.generators._texts import (
     Share,
     Texts,
     dropped,
+    first_rows,
     shifted,
 )
-from raysynth.layout import Arrays, Beginning, Facts, Tokens
+from raysynth.layout import Arrays, Batch, Beginning, Facts, Tokens
+
+UNTOLD = 0.1
+"""The share of the rows that are learnt from without their control tokens: Ho and Salimans find 0.1 and 0.2 alike, and 0.5 worse."""
+
+GUIDANCES = (1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0)
+READ_ROWS = 4096  # of the validation rows, by which guidance is settled
+Guidance = Annotated[float, Limits(ge=1)]
 
 
 class LanguageModel(Texts):
     """`width` must be a multiple of 2 × `heads`; `dropout` on what each block adds, while training. See Texts for how tokens are drawn.
+
+    `guidance` above 1 makes more of the other columns than was learnt, and doubles what drawing costs (null: the least at which they are
+    found in drawn texts as often as in validation texts; 1 with `ctranslate2`, which knows of none, and with a `base`, whose calibration
+    would take long).
 
     `sampler`: `torch` draws each row from its own draws alone. `ctranslate2` is several times as fast on a CPU, and its rows are the same in
     distribution only: they depend on their neighbours, so a resume, another number of workers or a server give others, which model.json
@@ -47,6 +67,8 @@ class LanguageModel(Texts):
     its matrices, weighed by `alpha` / `rank`; `full` learns all of them. `learning_rate` (null: 2e-3 from nothing, 1e-3 with lora, 5e-5
     in full). Weights are float32. The run keeps the whole of what was learnt, so that whoever draws needs no such folder; whoever trains
     reads it: the command and every training worker, under one path (a disk that they share, or the image)."""
+
+    version: ClassVar[int] = 2
 
     def __init__(
         self,
@@ -60,6 +82,7 @@ class LanguageModel(Texts):
         top_k: Natural = 0,
         top_p: Share = 1.0,
         repetition: Repetition = 1.0,
+        guidance: Guidance | None = None,
         sampler: Literal["torch", "ctranslate2"] = "torch",
         base: str | None = None,
         tune: Tune = "lora",
@@ -71,21 +94,25 @@ class LanguageModel(Texts):
         if sampler == "ctranslate2" and base is not None:
             raise RecipeError("generator.sampler: ctranslate2 draws from what is made without a base. Leave one of them out")
         if sampler == "ctranslate2":
-            check_options(layout, top_k, top_p, repetition)
+            check_options(layout, top_k, top_p, repetition, guidance or 1.0)
         self.sampler, self.engine = sampler, cast("Engine | None", None)
         self.lead = len(layout.fields)
         self.first_code = np.cumsum([layout.vocabulary, *(field.size for field in layout.fields)])[:-1]
         self.path, self.tune, self.rank, self.alpha = base, tune, rank, alpha
         self.base: BaseModel | None = None
+        plain = guidance is None and (sampler == "ctranslate2" or base is not None)
+        self.asked_guidance = 1.0 if plain or not layout.fields else guidance
+        self.guidance = self.asked_guidance or 1.0
         self.learning_rate = learning_rate or (2e-3 if base is None else 1e-3 if tune == "lora" else 5e-5)
         if base is not None:
-            self.codes = nn.ParameterList()  # of the base's width, once it is read
+            self.codes, self.untold = nn.ParameterList(), nn.ParameterList()  # of the base's width, once it is read
             return
         if width % (2 * heads):
             raise RecipeError(f"generator.width: must be a multiple of 2 × heads, {2 * heads} (got {width})")
         self.width, self.heads, self.dropout = width, heads, dropout
         self.embedding = nn.Parameter(torch.randn(layout.vocabulary, width) * 0.02)
         self.blocks = nn.ModuleList(_Block(width, heads, dropout, layers) for _ in range(layers))
+        self.untold = nn.ParameterList(nn.Parameter(torch.randn(1, width) * 0.02) for _ in layout.fields)
         self.last_norm = nn.Parameter(torch.ones(width))
         self.turns_TE = _turns(self.lead + layout.length, width // heads)
 
@@ -105,9 +132,11 @@ class LanguageModel(Texts):
         spread = float(base.own.detach().std())
         self.base = base
         self.codes = nn.ParameterList(nn.Parameter(torch.randn(field.size, base.width) * spread) for field in self.shape.fields)
+        self.untold = nn.ParameterList(nn.Parameter(torch.randn(1, base.width) * spread) for _ in self.shape.fields)
 
     def state(self) -> tuple[Arrays, Facts]:
         arrays, facts = super().state()
+        facts["guidance"] = self.guidance
         if self.sampler != "torch":
             facts["rows"] = "the same in distribution only"
         if self.base is not None:
@@ -122,12 +151,34 @@ class LanguageModel(Texts):
                 else:
                     self.begin()
         super().load(arrays, facts)
+        self.guidance = self.asked_guidance or facts.get("guidance", 1.0)
         if self.base is not None:
             self.base.merge()
         self.engine = None
 
+    def calibrate(self, rows: Iterable[Batch]) -> None:
+        """The least of GUIDANCES at which the codes are found in texts as often as in real ones, by halving; each at its own temperature."""
+        if self.asked_guidance is not None:
+            super().calibrate(rows)
+            return
+        real, self.guidance = first_rows(rows, self.shape, READ_ROWS), 1.0
+        if real.rows < LEAST_CALIBRATED:
+            super().calibrate([real])
+            return
+        told, draws, low, high = CodesInTexts(self.shape, real), Draws.range(0, "guide", 0, CALIBRATED_ROWS), 0, len(GUIDANCES) - 1
+        while low < high:
+            middle = (low + high) // 2
+            self.guidance = GUIDANCES[middle]
+            super().calibrate([real])
+            if told.fewer(self.sample(draws, None)):
+                low = middle + 1
+            else:
+                high = middle
+        self.guidance = GUIDANCES[low]
+        super().calibrate([real])
+
     def text_loss(self, codes: Tensor, tokens_BT: Tensor, noise: torch.Generator) -> Tensor:
-        controls = [table[codes[:, number], None] for number, table in enumerate(self.codes)]
+        controls = self._controls(codes, noise)
         is_token_BT = tokens_BT != Tokens.PAD
         if self.base is not None:
             logits_BTV = self.base(torch.cat([*controls, self.base.table()[shifted(tokens_BT)]], dim=1))[:, self.lead :]
@@ -139,6 +190,16 @@ class LanguageModel(Texts):
             x_BTD = block(x_BTD, turns_TE, noise)
         logits = _normed(x_BTD[:, self.lead :], self.last_norm)[is_token_BT] @ self.embedding.T
         return functional.cross_entropy(logits, tokens_BT[is_token_BT], reduction="sum")
+
+    def _controls(self, codes: Tensor, noise: torch.Generator) -> list[Tensor]:
+        """(B, 1, D) of each field. While training, UNTOLD of the rows are told nothing, so that guidance knows what is said without."""
+        told = [table[codes[:, number], None] for number, table in enumerate(self.codes)]
+        if not self.training:
+            return told
+        is_told_B11 = torch.ones((len(codes), 1, 1), dtype=torch.bool, device=codes.device)
+        if self.asked_guidance != 1:
+            is_told_B11 = torch.rand(is_told_B11.shape, generator=noise, device=codes.device) >= UNTOLD
+        return [torch.where(is_told_B11, one, nothing) for one, nothing in zip(told, self.untold, strict=True)]
 
     def led(self, codes: NDArray[np.int32]) -> NDArray[np.int64]:
         """Control tokens are numbered behind the vocabulary, field by field."""
@@ -162,15 +223,25 @@ class LanguageModel(Texts):
         return {}
 
     def memory(self, device: torch.device) -> Memory:
+        """With guidance each slot is read twice: the second half of them are told no control tokens."""
+        read = torch.cat([self.embedding if self.base is None else self.base.table(), *self.codes, *self.untold])
         if self.base is not None:
-            return {"read": torch.cat([self.base.table(), *self.codes])}
-        size = (SLOTS, self.heads, self.lead + self.shape.length, self.width // self.heads)
+            return {"read": read}
+        slots = SLOTS if self.guidance == 1 else 2 * SLOTS
+        size = (slots, self.heads, self.lead + self.shape.length, self.width // self.heads)
         made = {
             f"{name}-{layer}": torch.zeros(size, device=device) for layer in range(len(self.blocks)) for name in ("keys", "values")
         }
-        return {"read": torch.cat([self.embedding, *self.codes]), **made}
+        return {"read": read, **made}
 
     def logits(self, context: Memory, memory: Memory, previous: Tensor, place: Tensor, text: Tensor) -> Tensor:
+        if self.guidance == 1:
+            return self._step(memory, previous, place)
+        untold = torch.where(place < self.lead, len(memory["read"]) - self.lead + place, previous)
+        told_RV, untold_RV = self._step(memory, torch.cat([previous, untold]), torch.cat([place, place])).chunk(2)
+        return untold_RV + self.guidance * (told_RV - untold_RV)
+
+    def _step(self, memory: Memory, previous: Tensor, place: Tensor) -> Tensor:
         x_RD = memory["read"][previous]
         if self.base is not None:
             return self.base.step(x_RD, memory, place, self.lead + self.shape.length)

@@ -73,12 +73,12 @@ class _Rows:
 
 
 def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = None) -> Facts:
-    """What decides the model's bytes. Only where they are not the plain ones are the precision and the fewest workers named: so that
-    the ids of all other models are what they were."""
+    """What decides the model's bytes. Only where they are not the plain ones are the precision, the fewest workers and the generator's
+    version named: so that the ids of all other models are what they were."""
     import torch
 
     use_gpu = _use_gpu(recipe)
-    precision = _precision(recipe, use_gpu)
+    precision, version = _precision(recipe, use_gpu), find("generators", recipe.generator.use).version
     return {
         "stage": "train",
         "rows_version": ROWS_VERSION,
@@ -88,6 +88,7 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         **_known(recipe),
         **({"base": base_folder.digest(base)} if (base := base_of(recipe)) is not None else {}),
         "parts": {role: deciding(f"{role}s", part) for role, part in parts_of(recipe).items()},
+        **({"generator_version": version} if version != 1 else {}),
         "workers": recipe.train.workers,
         **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
         "device": "cuda" if use_gpu else "cpu",

@@ -32,7 +32,10 @@ from raysynth.training import Trainer, initialise
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"hidden": 16, "embedding": 4, "dropout": 0.0, "orders": 1}],
     "endpoint": [{"url": "http://nobody:1/v1", "model": "m", "shots": 2}],
-    "language_model": [{"width": 16, "layers": 2, "heads": 2, "top_p": 0.9}],
+    "language_model": [
+        {"width": 16, "layers": 2, "heads": 2, "top_p": 0.9},
+        {"width": 16, "layers": 1, "heads": 2, "top_p": 0.9, "guidance": 1.5},
+    ],
     "text_vae": [{"width": 24, "latent": 4, "warmup_steps": 9, "temperature": 0.9}],
 }
 """Generator → the options to try it with. A new generator adds its row, and a new layout adds its sample below."""

@@ -115,6 +115,7 @@ def test_a_beginning_is_drawn_by_torch_whose_rows_it_gives() -> None:
     [
         (PLAIN, {"top_k": 5, "top_p": 0.9}, r"generator\.sampler: ctranslate2 takes top_p of all tokens"),
         (TWO, {"repetition": 1.5}, r"generator\.sampler: ctranslate2 tells repetition within one plain text alone"),
+        (PLAIN, {"guidance": 1.5}, r"generator\.sampler: ctranslate2 knows no guidance \(got guidance 1\.5\)"),
     ],
 )
 def test_what_it_would_do_otherwise_than_torch_is_refused(layout: Tokens, options: dict[str, Any], message: str) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import Tensor
 
 from raysynth.codecs.text import Text
 from raysynth.draws import Draws
@@ -194,3 +195,56 @@ def test_what_was_said_is_said_less_often_again() -> None:
     finally:
         generator.repetition = 1.0
     assert generator._chosen(logits.clone(), seen, *told).tolist() == [300] * 4
+
+
+def test_guidance_goes_on_from_what_is_said_without_the_control_tokens() -> None:
+    """Told and untold logits, each drawn by a model of its own; at 1 the untold half is not even computed."""
+    generator, previous = model(), torch.full((128,), layout().vocabulary + 1)
+    start = torch.zeros(128, dtype=torch.long)
+
+    def logits(guidance: float, read: Tensor) -> Tensor:
+        generator.guidance = guidance
+        try:
+            memory = generator.memory(torch.device("cpu"))
+            generator.logits({}, memory, read, start, start)
+            return generator.logits({}, memory, torch.full((128,), Tokens.END), start + 1, start)
+        finally:
+            generator.guidance = 1.0
+
+    with torch.inference_mode():
+        told, untold = logits(1.0, previous), logits(1.0, torch.full((128,), layout().vocabulary + 2))
+        torch.testing.assert_close(logits(2.5, previous), untold + 2.5 * (told - untold), rtol=1e-4, atol=1e-4)
+
+
+def test_guidance_is_as_little_as_makes_labels_found_in_texts_as_often_as_in_real_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = LanguageModel(layout(), width=32, layers=1, heads=2)
+    batch, seen = codec().encode(rows()), list[float]()
+    strong = {2.0, 2.5, 3.0, 4.0}
+
+    def sample(draws: Draws, given: object) -> Batch:
+        """Of real rows; too weak a guidance mixes up which label is whose."""
+        seen.append(generator.guidance)
+        told = batch.take(slice(0, len(draws)))
+        return told if generator.guidance in strong else Batch({**told.arrays, "codes": np.roll(told["codes"], 1, axis=0)})
+
+    monkeypatch.setattr(generator, "sample", sample)
+    generator.calibrate([batch.take(slice(0, 600))])
+    assert generator.guidance == 2.0 and generator.state()[1]["guidance"] == 2.0
+    generator.calibrate([batch.take(slice(0, 9))])
+    assert generator.guidance == 1.0, "nine texts tell nothing"
+    asked = LanguageModel(layout(), width=32, layers=1, heads=2, guidance=1.5, temperature=1.0)
+    asked.calibrate([batch])
+    assert asked.guidance == 1.5
+    twin = LanguageModel(layout(), width=32, layers=1, heads=2)
+    twin.load(generator.state()[0], {"guidance": 1.75})
+    assert twin.guidance == 1.75
+
+
+def test_without_guidance_every_row_is_learnt_from_with_its_control_tokens() -> None:
+    batch = codec().encode(rows()).take(slice(0, 64))
+    for guidance, learns in ((1.0, False), (None, True)):
+        generator = LanguageModel(layout(), width=32, layers=1, heads=2, guidance=guidance)
+        trainer = Trainer(generator, seed=5, max_epochs=1, steps_per_epoch=1, weight_decay=0.0)
+        before = generator.untold[0].detach().clone()
+        trainer.step(batch, 0, 0)
+        assert torch.equal(before, generator.untold[0]) != learns

@@ -41,6 +41,8 @@ def test_what_changes_the_bytes_is_in_the_id() -> None:
     gpu = facts(use_gpu=True)
     assert (gpu["device"], gpu["precision"]) == ("cuda", "bfloat16"), "on a GPU auto is bfloat16"
     assert "precision" not in facts(use_gpu=True, precision="float32")
+    text = {"source": "examples://dialogues", "generator": {"use": "language_model"}, "train": {"use_gpu": False}}
+    assert train_facts(parse_recipe(text), PREPARED)["generator_version"] == 2, "an old run's model is none of this version's"
 
 
 def test_a_worker_refuses_what_would_be_another_model() -> None:
