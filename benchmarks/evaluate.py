@@ -58,7 +58,7 @@ STAGE = """
 import sys
 from raysynth.cluster.session import one_session, pin_cpu
 pin_cpu()
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Run
 from raysynth.stages import evaluate, prepare
 recipe = load_recipe(sys.argv[1])

@@ -97,7 +97,7 @@ def submit(
 ) -> None:
     """Every stage, as a Ray job on a cluster: its log follows, its exit code is this command's, Ctrl+C stops it."""
     from raysynth.cluster.submit import submit as submit_job
-    from raysynth.recipe import load_recipe
+    from raysynth.recipe_files import load_recipe
 
     asked = load_recipe(recipe, set_ or [])
     command = [word for item in set_ or [] for word in ("--set", item)] + (["--force"] if force else [])
@@ -108,7 +108,7 @@ def submit(
 def plan(recipe: RecipePath, set_: Overrides = None) -> None:
     """What would be made, and every key with its default: nothing is written."""
     from raysynth.pipeline import planned
-    from raysynth.recipe import load_recipe
+    from raysynth.recipe_files import load_recipe
 
     asked = load_recipe(recipe, set_ or [])
     show({"plan": planned(asked), "recipe": asked.defaults_view()})
@@ -117,7 +117,7 @@ def plan(recipe: RecipePath, set_: Overrides = None) -> None:
 @app.command()
 def schema() -> None:
     """The JSON Schema of a recipe."""
-    from raysynth.recipe import recipe_schema
+    from raysynth.recipe_files import recipe_schema
 
     show(recipe_schema())
 
@@ -129,7 +129,7 @@ def profile(
 ) -> None:
     """Is this data fit for it? Size, types, missing values, imbalance, duplicates, likely keys and personal data, drift between shards."""
     from raysynth.cluster.session import session
-    from raysynth.recipe import parse_recipe
+    from raysynth.recipe_files import parse_recipe
     from raysynth.stages.prepare import check_source, source_of
     from raysynth.stages.profile import run as survey
 
@@ -143,7 +143,7 @@ def profile(
 
 def _stage(last: str, path: Path, overrides: list[str] | None, *, force: bool = False) -> None:
     from raysynth.pipeline import run_to
-    from raysynth.recipe import load_recipe
+    from raysynth.recipe_files import load_recipe
 
     made = run_to(load_recipe(path, overrides or []), last, force=force)
     _summary(made.folders, published=made.published)

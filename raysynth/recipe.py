@@ -1,12 +1,9 @@
-"""The recipe: a YAML file and overrides → one validated, frozen configuration; its JSON Schema and its reference page."""
+"""The recipe's keys: one validated, frozen configuration, with a default behind every key but `source`."""
 
 import inspect
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import partial
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast, get_args
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
@@ -16,114 +13,29 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
-    ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails, PydanticCustomError
 
-from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
-from raysynth.gates import check_gate
-from raysynth.parts import check_options, explain, find, nearest, options_of, show
+from raysynth.parts import find, options_of
 from raysynth.personal import PersonalKind
+from raysynth.recipe_values import (
+    Text,
+    Url,
+    UseGpu,
+    columns_or_all,
+    condition,
+    fixed,
+    language_codes,
+    named_part,
+    refused,
+    with_format,
+)
 from raysynth.schema import ROW_ID, Kind
-from raysynth.yaml_text import lay_over, read_yaml
 
-MAX_BYTES = 1_000_000
 MAX_PARTS = 10**9  # their numbers have nine digits in names, which sort by them
 LEAST_PART_ROWS = 1000  # where the recipe leaves it to raysynth (orders.rows_per_part)
 DEFAULT_GENERATOR = "autoregressive"
-FORMATS = {
-    "examples": r"examples://.+",
-    "parquet": r".+\.(parquet|pq)",
-    "csv": r".+\.(csv|tsv)(\.gz)?",
-    "jsonl": r".+\.(jsonl|ndjson)(\.gz)?",
-    "text": r".+\.txt(\.gz)?",
-}
-
-# The models
-
-
-def _refuse(reason: str) -> PydanticCustomError:
-    return PydanticCustomError("recipe", "{reason}", {"reason": reason})
-
-
-def _parsable(text: str) -> str:
-    try:
-        Expression.parse(text, "expression")
-    except RecipeError as error:
-        raise _refuse(str(error).removeprefix("expression: ")) from None
-    return text
-
-
-def _without_credentials(url: str) -> str:
-    if re.match(r"[\w+.-]+://[^/]*@", url):
-        raise _refuse("must hold no user name or password; credentials come from the environment")
-    if not url.strip():
-        raise _refuse("must be a path or a URL")
-    return url
-
-
-def _condition(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        bounds = cast("Mapping[str, Any]", value)
-        if set(bounds) == {"starts"} and isinstance(bounds["starts"], str) and bounds["starts"]:
-            return value
-        right = set(bounds) <= {"min", "max", "over", "under"} and all(_is_scalar(bound) for bound in bounds.values())
-        if not bounds or not right or {"min", "over"} <= set(bounds) or {"max", "under"} <= set(bounds):
-            raise _refuse("a range takes min or over, and max or under; how a text begins is {starts: …}")
-    elif isinstance(value, list):
-        if not value or not all(_is_scalar(item) for item in cast("list[Any]", value)):
-            raise _refuse("a set takes one or more values")
-    elif not _is_scalar(value):
-        raise _refuse("must be a value, a list of values, or a range such as {min: 1, under: 9}")
-    return value
-
-
-def _is_scalar(value: Any) -> bool:
-    return value is None or isinstance(value, bool | int | float | str)
-
-
-def _source(value: Any) -> Any:
-    """`examples://flights` or a mapping without `use` → a mapping with it, by the ending of the URL."""
-    named: dict[str, Any] = {"url": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
-    url = named.get("url")
-    if not isinstance(url, str) or "use" in named:
-        return named if named else value
-    for use, pattern in FORMATS.items():
-        if re.fullmatch(pattern, url, re.IGNORECASE):
-            return {"use": use, **named}
-    raise _refuse("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl, text)")
-
-
-def _part(value: Any, default: str | None = None) -> Any:
-    if isinstance(value, str):
-        return {"use": value}
-    if default is not None and isinstance(value, Mapping) and "use" not in value:
-        return {"use": default, **value}
-    return value
-
-
-def _language_codes(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if codes is not None and not (codes and all(re.fullmatch("[a-z]{2,3}", code) for code in codes)):
-        raise _refuse("must be one or more codes of ISO 639 in lower case, such as [zh, en]")
-    return codes
-
-
-def _fixed(value: Any) -> Any:
-    return tuple(cast("list[Any]", value)) if isinstance(value, list) else value
-
-
-def _columns(value: Any) -> Any:
-    names = cast("list[Any]", value) if isinstance(value, list | tuple) else []
-    if value is None or value is True or (names and all(isinstance(name, str) for name in names)):
-        return tuple(names) or value
-    raise _refuse("must be a list of one or more columns, or true: all of them")
-
-
-Text = Annotated[str, AfterValidator(_parsable)]
-Url = Annotated[str, AfterValidator(_without_credentials)]
-UseGpu = Literal["auto", True, False]
 
 
 class Keys(BaseModel):
@@ -152,18 +64,18 @@ class Part(Keys):
         if not isinstance(options, Mapping):
             return given if not beside else own
         if twice := sorted(set(beside) & set(options)):
-            raise _refuse(f"{', '.join(twice)}: given twice, beside `use` and in options")
+            raise refused(f"{', '.join(twice)}: given twice, beside `use` and in options")
         return {**own, "options": {**options, **beside}}
 
 
-_RULE_KINDS = ("[expression]", "[filter]")
+RULE_KINDS = ("[expression]", "[filter]")
 
 
 def _kind_of_rule(value: Any) -> str:
-    return _RULE_KINDS[1] if isinstance(value, Mapping | Part) else _RULE_KINDS[0]
+    return RULE_KINDS[1] if isinstance(value, Mapping | Part) else RULE_KINDS[0]
 
 
-Rule = Annotated[Annotated[Text, Tag(_RULE_KINDS[0])] | Annotated[Part, Tag(_RULE_KINDS[1])], Discriminator(_kind_of_rule)]
+Rule = Annotated[Annotated[Text, Tag(RULE_KINDS[0])] | Annotated[Part, Tag(RULE_KINDS[1])], Discriminator(_kind_of_rule)]
 """An expression, or a filter by its name."""
 
 
@@ -180,7 +92,7 @@ class PrepareText(Keys):
         default=True,
         description="Mend mojibake, then NFKC; control characters and stray format marks go, runs of spaces become one.",
     )
-    languages: Annotated[tuple[str, ...] | None, AfterValidator(_language_codes), BeforeValidator(_fixed)] = Field(
+    languages: Annotated[tuple[str, ...] | None, AfterValidator(language_codes), BeforeValidator(fixed)] = Field(
         default=None, description="Keep the rows in these languages (ISO 639 codes, such as [zh, en]); null: in all."
     )
     min_characters: int = Field(default=1, ge=0, description="Rows with a shorter text are left out.")
@@ -191,7 +103,7 @@ class PrepareText(Keys):
         le=1,
         description="Of rows with texts at least as similar (Jaccard index of their shingles, by MinHash) the lowest row id stays.",
     )
-    deidentify: Annotated[tuple[PersonalKind, ...], BeforeValidator(_fixed)] = Field(
+    deidentify: Annotated[tuple[PersonalKind, ...], BeforeValidator(fixed)] = Field(
         default=(),
         description="Kinds of personal values that fakes replace, the same by the same in all rows (without normalise, full-width digits "
         "are not seen). Whoever knows the seed can test a guess.",
@@ -209,13 +121,13 @@ class PrepareText(Keys):
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if self.min_characters > self.max_characters:
-            raise _refuse(f"min_characters: must be at most max_characters, {self.max_characters} (got {self.min_characters})")
+            raise refused(f"min_characters: must be at most max_characters, {self.max_characters} (got {self.min_characters})")
         if ("name" in self.deidentify) != (self.names is not None or bool(self.presidio)):
-            raise _refuse(
+            raise refused(
                 "deidentify: name needs names, the URL of a file with one name a line, or presidio, models that find names; "
                 "and both need name"
             )
-        _language_codes(tuple(self.presidio) or None)
+        language_codes(tuple(self.presidio) or None)
         return self
 
 
@@ -235,7 +147,7 @@ class Prepare(Keys):
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
         if self.validation + self.holdout >= 1:
-            raise _refuse(f"validation + holdout must be below 1 (got {self.validation} + {self.holdout})")
+            raise refused(f"validation + holdout must be below 1 (got {self.validation} + {self.holdout})")
         return self
 
 
@@ -267,7 +179,7 @@ class Train(Keys):
     @model_validator(mode="after")
     def _can_shrink(self) -> Self:
         if self.min_workers is not None and self.min_workers > self.workers:
-            raise _refuse(f"min_workers: must be at most workers, {self.workers} (got {self.min_workers})")
+            raise refused(f"min_workers: must be at most workers, {self.workers} (got {self.min_workers})")
         return self
 
 
@@ -283,11 +195,11 @@ class Generate(Keys):
     max_rule_violations: float = Field(
         default=0.05, ge=0, le=1, description="Share of real rows breaking a rule above which it is refused."
     )
-    where: dict[str, Annotated[Any, AfterValidator(_condition)]] = Field(
+    where: dict[str, Annotated[Any, AfterValidator(condition)]] = Field(
         default_factory=dict,
         description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
     )
-    unique: Annotated[Literal[True] | tuple[str, ...] | None, BeforeValidator(_columns)] = Field(
+    unique: Annotated[Literal[True] | tuple[str, ...] | None, BeforeValidator(columns_or_all)] = Field(
         default=None,
         description="Columns whose values together no two rows of the data set share, texts compared without case, form and spacing; "
         "true: all that are learnt, but ids.",
@@ -297,7 +209,7 @@ class Generate(Keys):
     def _fits_a_folder(self) -> Self:
         """Before a driver lists all that is missing."""
         if (parts := -(-self.rows // (self.rows_per_part or LEAST_PART_ROWS))) > MAX_PARTS:
-            raise _refuse(
+            raise refused(
                 f"rows_per_part: {self.rows} rows would be up to {parts} parts, and a folder takes 10^9. Give a larger one"
             )
         return self
@@ -317,7 +229,7 @@ class Mix(Keys):
     synthetic: float = Field(default=1.0, ge=0, description="Share of the synthetic rows; with `rows`, their weight.")
     rows: int | None = Field(default=None, ge=1, description="Size of the train split, dealt out by the three weights.")
     stratify_by: str | None = Field(default=None, description="A column whose values keep their shares of each kind of row.")
-    partition_by: Annotated[tuple[str, ...], BeforeValidator(_fixed)] = Field(
+    partition_by: Annotated[tuple[str, ...], BeforeValidator(fixed)] = Field(
         default=(), description="Columns that become folders, `column=value`."
     )
 
@@ -325,9 +237,9 @@ class Mix(Keys):
     def _takes_something(self) -> Self:
         shares = {"real": self.real, "augmented": self.augmented, "synthetic": self.synthetic}
         if not any(shares.values()):
-            raise _refuse("one of real, augmented and synthetic must be above 0")
+            raise refused("one of real, augmented and synthetic must be above 0")
         if above := [name for name, share in shares.items() if share > 1 and self.rows is None]:
-            raise _refuse(
+            raise refused(
                 f"{above[0]}: a share is at most 1, for no row is taken twice (got {shares[above[0]]}); with rows it is a weight"
             )
         return self
@@ -339,7 +251,7 @@ class Evaluate(Keys):
     target: str | None = Field(
         default=None, description="The column that a downstream model predicts; null: utility is not scored."
     )
-    gates: Annotated[tuple[Text, ...], BeforeValidator(_fixed)] = Field(
+    gates: Annotated[tuple[Text, ...], BeforeValidator(fixed)] = Field(
         default=("exact_copies <= holdout.exact_copies + 0.001",),
         description="Expressions over scores; `holdout.NAME` is the score of hold-out rows. One that fails stops publishing.",
     )
@@ -355,7 +267,7 @@ class KnowledgeFiles(Keys):
         default=None, description="A CSV, TSV or JSONL file of facts: head, relation, tail; the relation `alias` gives other names."
     )
     lexicons: dict[str, Url] = Field(default_factory=dict, description="Lists by name: a UTF-8 file with one term a line.")
-    of: Annotated[tuple[str, ...], BeforeValidator(_fixed)] = Field(
+    of: Annotated[tuple[str, ...], BeforeValidator(fixed)] = Field(
         default=(),
         description="Columns whose values are heads: each relation with one tail a head becomes a column `COLUMN_RELATION`.",
     )
@@ -363,11 +275,11 @@ class KnowledgeFiles(Keys):
     @model_validator(mode="after")
     def _hangs_together(self) -> Self:
         if self.triples is None and not self.lexicons:
-            raise _refuse("give triples, lexicons or both, or leave knowledge out")
+            raise refused("give triples, lexicons or both, or leave knowledge out")
         if self.of and self.triples is None:
-            raise _refuse("of: needs triples, the URL of a file of facts")
+            raise refused("of: needs triples, the URL of a file of facts")
         if len(set(self.of)) < len(self.of):
-            raise _refuse(f"of: names a column twice (got {list(self.of)})")
+            raise refused(f"of: names a column twice (got {list(self.of)})")
         return self
 
 
@@ -418,7 +330,7 @@ class Recipe(Keys):
         default="data", pattern=r"^[a-z0-9][a-z0-9_-]*$", max_length=100, description="Name of the model; by default the file's."
     )
     seed: int = Field(default=7, ge=0, lt=2**63, description="The same seed gives the same rows.")
-    source: Annotated[SourcePart, BeforeValidator(_source, json_schema_input_type=str | SourcePart)] = Field(
+    source: Annotated[SourcePart, BeforeValidator(with_format, json_schema_input_type=str | SourcePart)] = Field(
         description="The real rows: a URL, or {use, url, options}."
     )
     run: Url = Field(default="runs/data", description="The folder of the run: a path or store URL; by default runs/NAME.")
@@ -426,17 +338,17 @@ class Recipe(Keys):
     derive: dict[str, Text] = Field(default_factory=dict, description="Columns computed by an expression, never learnt.")
     schema_: SchemaSpec = Field(default_factory=SchemaSpec, alias="schema", description="What the columns are.")
     augment: Annotated[
-        tuple[Annotated[Op, BeforeValidator(_part, json_schema_input_type=str | Op)], ...], BeforeValidator(_fixed)
+        tuple[Annotated[Op, BeforeValidator(named_part, json_schema_input_type=str | Op)], ...], BeforeValidator(fixed)
     ] = Field(default=(), description="Ops on the real train rows, each on its own.")
-    codec: Annotated[Part | None, BeforeValidator(_part, json_schema_input_type=str | Part | None)] = Field(
+    codec: Annotated[Part | None, BeforeValidator(named_part, json_schema_input_type=str | Part | None)] = Field(
         default=None, description="Rows ↔ tensors; null: what the schema calls for."
     )
-    generator: Annotated[Part, BeforeValidator(partial(_part, default=DEFAULT_GENERATOR), json_schema_input_type=str | Part)] = (
-        Field(default_factory=lambda: Part(use=DEFAULT_GENERATOR), description="The distribution that is learnt.")
-    )
+    generator: Annotated[
+        Part, BeforeValidator(partial(named_part, default=DEFAULT_GENERATOR), json_schema_input_type=str | Part)
+    ] = Field(default_factory=lambda: Part(use=DEFAULT_GENERATOR), description="The distribution that is learnt.")
     train: Train = Field(default_factory=Train, description="Fitting the generator.")
     knowledge: KnowledgeFiles | None = Field(default=None, description="Facts and lists of terms that guide what is made.")
-    rules: Annotated[tuple[Rule, ...], BeforeValidator(_fixed)] = Field(
+    rules: Annotated[tuple[Rule, ...], BeforeValidator(fixed)] = Field(
         default=(), description="What every row obeys: expressions, and filters as {use, options}; null passes."
     )
     generate: Generate = Field(default_factory=Generate, description="Making rows.")
@@ -451,7 +363,7 @@ class Recipe(Keys):
     @model_validator(mode="after")
     def _money_has_prices(self) -> Self:
         if self.budget.money is not None and (self.prices.rows is None or self.prices.train is None):
-            raise _refuse(
+            raise refused(
                 f"budget.money: {self.budget.money:g} needs prices.rows and prices.train, such as {{node_hour: 0.3, cpus: 16}}"
             )
         return self
@@ -468,9 +380,9 @@ class Recipe(Keys):
         names = list(self.derive)
         for index, (name, text) in enumerate(self.derive.items()):
             if name in ROW_ID:
-                raise _refuse(f"derive.{name}: this name is kept for row ids")
+                raise refused(f"derive.{name}: this name is kept for row ids")
             if later := sorted(Expression.parse(text, f"derive.{name}").columns & set(names[index:])):
-                raise _refuse(f"derive.{name}: reads {', '.join(later)}, which is not derived before it (got {text!r})")
+                raise refused(f"derive.{name}: reads {', '.join(later)}, which is not derived before it (got {text!r})")
         return self
 
     @property
@@ -483,10 +395,21 @@ class Recipe(Keys):
         """The rules that are filters, by their keys."""
         return {f"rules.{number}": rule for number, rule in enumerate(self.rules) if isinstance(rule, Part)}
 
+    def named_parts(self) -> Iterator[tuple[str, str, Part]]:
+        """(shelf, key, part) of each."""
+        yield "sources", "source", self.source
+        if self.codec is not None:
+            yield "codecs", "codec", self.codec
+        yield "generators", "generator", self.generator
+        for number, op in enumerate(self.augment):
+            yield "ops", f"augment.{number}", op
+        for key, rule in self.filters.items():
+            yield "filters", key, rule
+
     def defaults_view(self) -> dict[str, Any]:
         """Every key with its value, the defaults of the parts' options included: what `raysynth plan` shows."""
         view: Any = self.model_dump(mode="json", by_alias=True)
-        for shelf, key, part in _parts(self):
+        for shelf, key, part in self.named_parts():
             shown = view
             for step in key.split("."):
                 shown = shown[int(step)] if isinstance(shown, list) else shown[step]
@@ -500,210 +423,3 @@ class Recipe(Keys):
                 **shown["options"],
             }
         return view
-
-
-# Loading
-
-
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The file with `a.b=c` overrides (values are YAML) laid over it. RecipeError lists everything that is wrong, a line each.
-
-    Relative paths in it stay relative to the working directory. The parts are found and their options checked.
-    """
-    path = Path(path)
-    try:
-        size_bytes = path.stat().st_size
-        text = path.read_text(encoding="utf-8") if size_bytes <= MAX_BYTES else None
-    except FileNotFoundError:
-        raise RecipeError(f"{path}: no such recipe") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path}: cannot be read: {error}") from None
-    if text is None:
-        raise RecipeError(f"{path}: a recipe has at most {MAX_BYTES:,} bytes (got {size_bytes:,})")
-    raw = read_yaml(text, str(path))
-    if not isinstance(raw, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping of keys (got {show(raw)}). Keys: {', '.join(_keys(Recipe))}")
-    values = cast("dict[str, Any]", raw)
-    for key, inner in (("source", "url"), ("codec", "use"), ("generator", "use")):
-        if isinstance(values.get(key), str) and any(override.startswith(f"{key}.") for override in overrides):
-            values[key] = {inner: values[key]}  # spelled out, so that an option can be laid over it
-    for override in overrides:
-        lay_over(values, override)
-    name = re.sub(r"[^a-z0-9_-]+", "-", path.stem.lower()).lstrip("-_")
-    return parse_recipe({"name": name, **values} if name else values)
-
-
-def parse_recipe(values: Mapping[str, Any]) -> Recipe:
-    """Plain values (of YAML or JSON) → the checked recipe. RecipeError lists everything that is wrong, a line each."""
-    try:
-        recipe = Recipe.model_validate_json(json.dumps(values, default=str))
-    except ValidationError as error:
-        raise RecipeError("\n".join(dict.fromkeys(_line(item) for item in error.errors(include_url=False)))) from None
-    problems: list[str] = []
-    for shelf, key, part in _parts(recipe):
-        problems += _part_problems(shelf, key, part)
-    for number, gate in enumerate(recipe.evaluate.gates if recipe.evaluate else ()):
-        try:
-            check_gate(gate, f"evaluate.gates.{number}")
-        except RecipeError as error:
-            problems.append(str(error))
-    if recipe.train.augmented and not recipe.augment:
-        problems.append("train.augmented: true, and augment names no op. Name one, or leave it out")
-    if recipe.mix is not None and recipe.mix.augmented and not recipe.augment:
-        problems.append(f"mix.augmented: {recipe.mix.augmented}, and augment names no op. Name one, or leave it out")
-    if problems:
-        raise RecipeError("\n".join(problems))
-    return recipe
-
-
-def recipe_schema() -> dict[str, Any]:
-    """The recipe's JSON Schema, for editors."""
-    schema = Recipe.model_json_schema(by_alias=True)
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "raysynth recipe"}
-
-
-def _parts(recipe: Recipe) -> Iterator[tuple[str, str, Part]]:
-    yield "sources", "source", recipe.source
-    if recipe.codec is not None:
-        yield "codecs", "codec", recipe.codec
-    yield "generators", "generator", recipe.generator
-    for number, op in enumerate(recipe.augment):
-        yield "ops", f"augment.{number}", op
-    for key, rule in recipe.filters.items():
-        yield "filters", key, rule
-
-
-def _part_problems(shelf: str, key: str, part: Part) -> list[str]:
-    try:
-        cls = find(shelf, part.use)
-    except RecipeError as error:
-        return [f"{key}.use: {error}"]
-    url = {"url": part.url} if isinstance(part, SourcePart) and "url" in options_of(cls) else {}
-    try:
-        check_options(cls, {**part.options, **url}, key)
-    except RecipeError as error:
-        return str(error).split("\n")
-    return []
-
-
-def _line(error: ErrorDetails) -> str:
-    """One problem as `key: what (got value). What is allowed`."""
-    path = [item for item in error["loc"] if item not in ("[key]", *_RULE_KINDS)]
-    key = "".join(f"[{item}]" if isinstance(item, int) else f".{item}" for item in path).removeprefix(".")
-    if error["type"] == "extra_forbidden":
-        known = _keys(_model_at(path[:-1]))
-        return f"{key}: unknown key.{nearest(str(path[-1]), known)} Allowed: {', '.join(known)}"
-    reason = explain(error)
-    if error["type"] == "string_pattern_mismatch":
-        currency = "must be three capital letters, such as USD"
-        name = "must be lower-case letters, digits, _ and -, and start with a letter or digit"
-        reason = currency if key == "prices.currency" else name
-    if error["type"] in ("missing", "recipe"):  # nothing was given; or the reason quotes what was
-        got = (
-            f" (got {show(error['input'])})"
-            if error["type"] == "recipe" and "(got" not in reason and "password" not in reason
-            else ""
-        )
-        return f"{key}: {reason}{got}" if key else reason
-    return f"{key or 'recipe'}: {reason} (got {show(error['input'])})"
-
-
-def _model_at(path: Sequence[str | int]) -> type[BaseModel]:
-    model: type[BaseModel] = Recipe
-    inner: type[BaseModel] | None = None
-    for step in path:
-        if inner is not None:  # the step is a key of a mapping whose values are of this model
-            model, inner = inner, None
-            continue
-        field = next((item for name, item in model.model_fields.items() if (item.alias or name) == step), None)
-        kinds: list[Any] = [] if field is None else [field.annotation, *get_args(field.annotation)]
-        found = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), None)
-        if found is None:
-            break
-        model, inner = (found, None) if found is kinds[0] or type(None) in kinds else (model, found)
-    return model
-
-
-def _keys(model: type[BaseModel]) -> list[str]:
-    return [field.alias or name for name, field in model.model_fields.items()]
-
-
-# The reference page
-
-
-def recipe_reference() -> str:
-    """docs/recipe.md: every key with its type, default and meaning, from the models."""
-    lines = [
-        "# The recipe",
-        "",
-        "One YAML file drives a run. Every key but `source` has a default; unknown keys are refused; `--set train.workers=4`",
-        "overrides one. This page is made from the models by `raysynth.recipe.recipe_reference()`.",
-        "",
-        *_table(Recipe, ""),
-    ]
-    for name, model in (
-        ("source", SourcePart),
-        ("codec, generator", Part),
-        ("prepare", Prepare),
-        ("prepare.text", PrepareText),
-        ("schema.columns.COLUMN", ColumnSpec),
-        ("train", Train),
-        ("generate", Generate),
-        ("augment", Op),
-        ("knowledge", KnowledgeFiles),
-        ("mix", Mix),
-        ("evaluate", Evaluate),
-        ("cluster", Cluster),
-        ("prices", Prices),
-        ("prices.rows, prices.train", Pool),
-        ("budget", Budget),
-    ):
-        lines += ["", f"## {name}", "", *_table(model, "" if "," in name else f"{name}.")]
-    return "\n".join([*lines, "", *_GRAMMAR, ""])
-
-
-_GRAMMAR = (
-    "## Expressions",
-    "",
-    '`derive` and `rules` share one grammar, Python\'s: columns (`` `in backquotes` `` or `col("…")` where a name is not a plain',
-    "word), numbers, texts, `True`, `False`, `None`, `+ - * / // % **`, comparisons and chains of them, `and`, `or`, `not`,",
-    "`in (…)`, `is None`, and the functions `abs min max round length lower upper year month day hour weekday isnull coalesce`.",
-    "Dates and times are compared with ISO text: `departed >= '2013-06-01'`. Weekday 0 is Monday. A division by zero and a number",
-    "out of range are null; a null makes a rule pass.",
-)
-
-
-def _table(model: type[BaseModel], prefix: str) -> list[str]:
-    lines = ["| key | type | default | meaning |", "|---|---|---|---|"]
-    properties = cast("dict[str, Any]", model.model_json_schema(by_alias=True)["properties"])
-    for key, facts in properties.items():
-        field = next(item for name, item in model.model_fields.items() if (item.alias or name) == key)
-        default = "required" if field.is_required() else f"`{json.dumps(_plain(field.get_default(call_default_factory=True)))}`"
-        lines.append(f"| `{prefix}{key}` | {_type_name(facts)} | {default} | {field.description} |")
-    return lines
-
-
-def _plain(value: Any) -> Any:
-    return value.model_dump(mode="json", by_alias=True, exclude_defaults=True) if isinstance(value, BaseModel) else value
-
-
-def _type_name(facts: Mapping[str, Any]) -> str:
-    if "anyOf" in facts:
-        return " or ".join(_type_name(item) for item in facts["anyOf"])
-    if "const" in facts:
-        return json.dumps(facts["const"])
-    if "enum" in facts:
-        return ", ".join(f"`{json.dumps(item)}`".replace('"', "") for item in facts["enum"])
-    if "$ref" in facts:
-        return "mapping"
-    names = {
-        "object": "mapping",
-        "array": "list",
-        "string": "text",
-        "number": "number",
-        "integer": "integer",
-        "boolean": "true or false",
-    }
-    bounds = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
-    limits = [f"{sign} {facts[bound]:g}" for bound, sign in bounds.items() if bound in facts and abs(facts[bound]) < 2**53]
-    return " ".join([names.get(str(facts.get("type")), str(facts.get("type"))), ", ".join(limits)]).strip()

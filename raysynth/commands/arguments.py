@@ -38,7 +38,7 @@ def existing(url: str) -> "Run":
 def source_at(url: str, use: str | None) -> "Source":
     """The source at a URL, its format by its name unless `use` says it."""
     from raysynth.parts import find
-    from raysynth.recipe import parse_recipe
+    from raysynth.recipe_files import parse_recipe
 
     use = use or format_of_folder(url)
     asked = parse_recipe({"name": "source", "source": {"use": use, "url": url} if use else url}).source
@@ -49,7 +49,7 @@ def source_at(url: str, use: str | None) -> "Source":
 def format_of_folder(url: str) -> str | None:
     """What the files in a folder are, where its name does not say it; None leaves the question to the recipe's check."""
     from raysynth.parts import find
-    from raysynth.recipe import FORMATS
+    from raysynth.recipe_values import FORMATS
 
     if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
         return None

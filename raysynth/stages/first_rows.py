@@ -24,6 +24,7 @@ from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages import prepare
 from raysynth.stages.known import joined_by
 from raysynth.stages.prepare_text import texts_of
+from raysynth.stages.reader import Reader
 from raysynth.stores.base import store_for
 
 PROBE_ROWS = 10_000
@@ -78,8 +79,8 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
     known = joined_by(recipe)
     schema = prepare.schema_of(recipe, profile, known)
     formats, texts = date_formats(profile, schema), texts_of(recipe)
-    _prepared(recipe, prepare.Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts, known))
-    reader = prepare.Reader(_Read(table), (shard,), schema, formats, texts, known)
+    _prepared(recipe, Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts, known))
+    reader = Reader(_Read(table), (shard,), schema, formats, texts, known)
     made, prepare_seconds = measured(lambda: _prepared(recipe, reader))
     empty = pa.table({name: pa.array([], pa.string() if name == ROW_ID[0] else pa.int64()) for name in ROW_ID})
     for column in schema:
@@ -91,7 +92,7 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
     return FirstRows(schema, splits, rows, total, read_seconds / max(1, read), profile_seconds / rows, prepare_seconds / rows)
 
 
-def _prepared(recipe: Recipe, reader: prepare.Reader) -> dict[str, pa.Table]:
+def _prepared(recipe: Recipe, reader: Reader) -> dict[str, pa.Table]:
     """The very work of a task of prepare, its files but serialised."""
     made = {entry[0]: entry[1] for entry in prepare.make_files(recipe, reader, {})(0)}
     for table in made.values():

@@ -4,18 +4,15 @@ Pass one profiles every shard and settles the schema from the merged profiles; p
 prepare.text, texts are made anew and filtered right after the cleaning, and whatever tells of the input tells of those.
 """
 
-import hashlib
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from raysynth.cleaning import clean, row_hash, split_of
-from raysynth.cluster.map_reduce import map_reduce
+from raysynth.cleaning import split_of
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.commits import Table
 from raysynth.errors import DataError, RecipeError, UnreadableError
@@ -36,73 +33,23 @@ from raysynth.stages.prepare_text import (
     NEAR_DUPLICATE,
     Texts,
     check_text_columns,
-    near_duplicates,
-    text_columns,
     texts_of,
     warn_of_others,
 )
-from raysynth.stores.base import store_for
+from raysynth.stages.reader import UNREADABLE, Reader
+from raysynth.stages.repeated_rows import duplicates, near_duplicates_of
+from raysynth.stages.snapshot import HASHES, check_unchanged, hashes_of, is_packaged, known_hashes, snapshot_of
 
 ROWS_VERSION = 2
-HASHES = "hashes.json"
 SPLITS = ("train", "validation", "holdout")
 QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])
-UNREADABLE = -1  # the `_row` of a file that is in quarantine as a whole
-_DUPLICATE_BUCKETS = 16
-
-
-@dataclass(frozen=True)
-class Reader:
-    """All that a worker needs to read a part: the part's number is the shard's. `texts`: what prepare.text asks for; `known`: whose facts
-    become columns."""
-
-    source: Source
-    shards: tuple[Shard, ...]
-    schema: Schema
-    formats: dict[str, str]
-    texts: Texts | None = None
-    known: Knowledge | None = None
-
-    def kept(self, part: int) -> tuple[pa.Table | None, list[BadRow], Counter[str]]:
-        """A shard's rows that pass the filters of texts, the bad ones, and how many the filters took, by reason."""
-        pieces, bad = self.cleaned(part)
-        if not pieces:
-            return None, bad, Counter()
-        rows = pa.concat_tables(pieces)
-        if self.texts is None:
-            return rows, bad, Counter()
-        rows, filtered = self.texts.kept(rows, self.schema)
-        return rows, bad, filtered
-
-    @property
-    def read_schema(self) -> Schema:
-        """Without the columns of facts, which are joined to what is read."""
-        joined = {column.name for column in self.known.columns} if self.known is not None else set()
-        return Schema(tuple(column for column in self.schema if column.name not in joined))
-
-    def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
-        """A shard's rows in the schema's types, and the rows that are not fit for it: a broken file counts as one."""
-        shard, texts = self.shards[part], self.texts
-        told = texts.told if texts is not None and texts.replaces else None
-        pieces: list[pa.Table] = []
-        bad: list[BadRow] = []
-        try:
-            for table, unreadable in self.source.read(shard):
-                rows, unfit = clean(table, self.read_schema, formats=self.formats, told=told)
-                made = rows if texts is None else texts.rows(rows, self.schema)
-                pieces.append(made if self.known is None else self.known.joined(made))
-                bad += [*(unreadable if texts is None else map(texts.bad, unreadable)), *unfit]
-        except UnreadableError as error:  # whatever could be read of it is left out too
-            pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
-        check_unchanged(shard.file)
-        return pieces, bad
 
 
 def run(recipe: Recipe, run: Run) -> Folder:
     """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
     source, texts, known = source_of(recipe), texts_of(recipe), joined_by(recipe)
     files = check_source(recipe)
-    snapshot = _snapshot(files, _known_hashes(run))
+    snapshot = snapshot_of(files, known_hashes(run))
     folder = run.folder("prepared", folder_id({**_facts(recipe, texts), **joined_facts(known), "snapshot": snapshot}))
     if not folder.committed:
         shards = source.shards(files)
@@ -113,10 +60,10 @@ def run(recipe: Recipe, run: Run) -> Folder:
         warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
         reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known)
-        drop = _duplicates(reader) if recipe.prepare.drop_duplicates else {}
-        make = partial(make_files, recipe, reader, drop, _near_duplicates(reader, profile.rows))
+        drop = duplicates(reader) if recipe.prepare.drop_duplicates else {}
+        make = partial(make_files, recipe, reader, drop, near_duplicates_of(reader, profile.rows))
         folder.write_json("_raysynth/profile.json", seen.to_json(schema))
-        folder.store.put(folder.system_url(HASHES), canonical(_hashes(files, snapshot)))
+        folder.store.put(folder.system_url(HASHES), canonical(hashes_of(files, snapshot)))
         write_parts(folder, Plan(len(shards), facts), make, stage="prepare", workers=recipe.generate.workers, keep=False)
     _check_rows(recipe, folder)
     run.point("prepared", folder)
@@ -128,7 +75,7 @@ def check_source(recipe: Recipe) -> list[InputFile]:
     files = source_of(recipe).files()
     if not files:
         raise DataError(f"source.url: '{recipe.source.url}' has no files. Give a file, a folder or a glob that matches some")
-    if not any(file.size_bytes or _packaged(file) for file in files):
+    if not any(file.size_bytes or is_packaged(file) for file in files):
         raise DataError(f"source.url: '{recipe.source.url}': every file is empty. Give at least one row")
     return files
 
@@ -189,56 +136,6 @@ def _facts(recipe: Recipe, texts: Texts | None) -> dict[str, Any]:
         "schema": kinds,
         "pyarrow": pa.__version__,
     }
-
-
-def _snapshot(files: list[InputFile], known: dict[str, str]) -> list[dict[str, Any]]:
-    return [{"path": file.path, "bytes": file.size_bytes, "sha256": known.get(_tag(file)) or _sha256(file)} for file in files]
-
-
-def _known_hashes(run: Run) -> dict[str, str]:
-    """What the run's current rows were made of, so that a run with nothing to do rereads nothing. Only a hint: a file whose tag is
-    another is read."""
-    current = run.current("prepared")
-    try:
-        return {} if current is None else cast("dict[str, str]", current.read_json(f"{SYSTEM}/{HASHES}"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
-def _hashes(files: list[InputFile], snapshot: list[dict[str, Any]]) -> dict[str, str]:
-    return {_tag(file): entry["sha256"] for file, entry in zip(files, snapshot, strict=True)}
-
-
-def _tag(file: InputFile) -> str:
-    """A file as its store tells it apart from what it was before: URL, size and ETag."""
-    return f"{file.url} {file.size_bytes} {file.etag}"
-
-
-def _sha256(file: InputFile) -> str:
-    """The content's hash, read in pieces; a packaged example is known by the version of its package."""
-    if _packaged(file):
-        return file.etag
-    hashed, start, store = hashlib.sha256(), 0, store_for(file.url)
-    while data := store.read_range(file.url, start, 32 << 20):
-        hashed.update(data)
-        start += len(data)
-    check_unchanged(file)
-    return hashed.hexdigest()
-
-
-def _packaged(file: InputFile) -> bool:
-    return file.url.startswith("examples://")
-
-
-def check_unchanged(file: InputFile) -> None:
-    """DataError if the file is not what was listed: its size and its tag are compared, so nothing is read again."""
-    if _packaged(file):
-        return
-    now = store_for(file.url).stat(file.url)
-    if now is None or (now.size_bytes, now.etag) != (file.size_bytes, file.etag):
-        raise DataError(
-            f"{file.url}: {'is gone' if now is None else 'changed'} since it was listed. Run again when nobody writes to it"
-        )
 
 
 def schema_of(recipe: Recipe, profile: Profile, known: Knowledge | None = None) -> Schema:
@@ -324,52 +221,6 @@ def _without(rows: pa.Table, dropped: Any) -> pa.Table:
     if dropped is None:
         return rows
     return rows.filter(pa.array(~np.isin(rows.column(ROW).to_numpy(), dropped)))
-
-
-def _duplicates(reader: Reader) -> dict[int, Any]:
-    """Part → the `_row` numbers to leave out: of equal rows, the one of the lowest row id stays."""
-    parts = list(range(len(reader.shards)))
-    found: list[pa.Table] = map_reduce(parts, partial(_cut_hashes, reader), _repeated, buckets=_DUPLICATE_BUCKETS)
-    table = pa.concat_tables(found)
-    part, row = table["part"].to_numpy(), table["row"].to_numpy()
-    return {int(number): np.sort(row[part == number]) for number in np.unique(part)}
-
-
-def _cut_hashes(reader: Reader, part: int) -> list[pa.Table]:
-    rows, _, _ = reader.kept(part)
-    if rows is None:
-        return [
-            pa.table({"hash": pa.array([], pa.uint64()), "part": pa.array([], pa.int64()), "row": pa.array([], pa.int64())})
-        ] * _DUPLICATE_BUCKETS
-    words = row_hash(rows, reader.schema)
-    parts = pa.array(np.full(rows.num_rows, part, np.int64))
-    table = pa.table({"hash": pa.array(words), "part": parts, "row": rows.column(ROW).combine_chunks()})
-    bucket = words % np.uint64(_DUPLICATE_BUCKETS)
-    return [table.filter(pa.array(bucket == number)) for number in range(_DUPLICATE_BUCKETS)]
-
-
-def _repeated(_bucket: int, tables: list[pa.Table]) -> pa.Table:
-    """Shards come in the order of (path, first row), so (part, row) orders as row ids do."""
-    ordered = pa.concat_tables(tables).sort_by([("hash", "ascending"), ("part", "ascending"), ("row", "ascending")])
-    words = ordered["hash"].to_numpy()
-    repeated = np.concatenate([np.zeros(min(1, len(words)), np.bool_), words[1:] == words[:-1]])
-    return ordered.filter(pa.array(repeated)).select(["part", "row"])
-
-
-def _near_duplicates(reader: Reader, rows: int) -> dict[int, Any]:
-    """Part → the `_row` numbers to leave out: of rows with nearly the same texts, the one of the lowest row id stays."""
-    if reader.texts is None or reader.texts.options.near_duplicates is None:
-        return {}
-    kept = partial(_kept, reader)
-    return near_duplicates(reader.texts.options.near_duplicates, len(reader.shards), rows, kept, reader.schema)
-
-
-def _kept(reader: Reader, part: int) -> pa.Table:
-    rows, _, _ = reader.kept(part)
-    empty = pa.table(
-        {ROW: pa.array([], pa.int64()), **{name: pa.array([], reader.schema[name].type) for name in text_columns(reader.schema)}}
-    )
-    return empty if rows is None else rows
 
 
 def check_varies(prepared: Folder, column: str, key: str) -> None:

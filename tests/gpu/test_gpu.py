@@ -16,7 +16,7 @@ import torch
 
 from raysynth.cluster.session import runtime_env, session
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, read_rows
 from raysynth.stages.train import train_facts
 

@@ -10,7 +10,7 @@ import pytest
 
 from raysynth.audit import verify
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Run
 
 RECIPE = """

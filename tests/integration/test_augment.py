@@ -6,7 +6,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from raysynth.recipe import Recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import Schema
 from raysynth.stages import augment, prepare, train

@@ -22,7 +22,7 @@ from raysynth.draws import Draws
 from raysynth.errors import DataError, RaysynthError, RecipeError
 from raysynth.pipeline import check_asked, run_to
 from raysynth.profile import Profile, infer_schema
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Plan, Run
 from raysynth.schema import Column, Schema
 from raysynth.sources.csv import Csv

@@ -16,7 +16,8 @@ from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.costs import Estimate, Interval, cost
 from raysynth.errors import DataError, RecipeError, StoppedError
-from raysynth.recipe import Recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Run
 from raysynth.stages import first_rows as first
 from raysynth.stages import past_costs

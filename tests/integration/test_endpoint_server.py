@@ -22,7 +22,7 @@ from raysynth.knowledge import Knowledge, Triple
 from raysynth.layout import Facts, RecordColumn, Records
 from raysynth.models import Model
 from raysynth.parts import check_options, deciding, whole_options
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, TURNS, Column, Schema

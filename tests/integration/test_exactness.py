@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer
 
 from raysynth.commits import commit, write_task
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Run, rows_plan
 from raysynth.stages import generate
 

@@ -14,7 +14,7 @@ import raysynth.generators
 from raysynth.audit import verify
 from raysynth.models import load_model
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Run
 from raysynth.sampler import Sampler
 

@@ -11,7 +11,7 @@ import pytest
 
 from raysynth.errors import StoppedError
 from raysynth.pipeline import Made, planned, run_to
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Run
 from raysynth.status import Watch
 

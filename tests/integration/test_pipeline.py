@@ -10,7 +10,7 @@ from raysynth.audit import verify
 from raysynth.errors import RecipeError
 from raysynth.models import load_model
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Run
 from raysynth.sampler import Sampler
 

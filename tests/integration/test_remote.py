@@ -12,7 +12,7 @@ from drivers import Driver
 
 import raysynth.generators
 from raysynth.commits import commit, write_task
-from raysynth.recipe import load_recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Run, folder_id, rows_plan
 from raysynth.stages import generate
 

@@ -22,7 +22,7 @@ from raysynth.client import Client, ServerError
 from raysynth.commits import commit, write_task
 from raysynth.keys import Keyring
 from raysynth.orders import Order, files_of
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Plan, Run, read_rows
 from raysynth.sampler import Sampler
 from raysynth.serving.registry import Served, read_published

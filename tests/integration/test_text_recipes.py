@@ -10,7 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from raysynth.pipeline import check_columns
-from raysynth.recipe import Recipe, load_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.schema import Schema
 from raysynth.stages import prepare
 from raysynth.stages.first_rows import first_rows

@@ -11,7 +11,7 @@ import pytest
 
 from raysynth.audit import verify
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Run, read_rows
 from raysynth.schema import TURNS
 from raysynth.serving.registry import Served, read_published

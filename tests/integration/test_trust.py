@@ -14,7 +14,8 @@ import pytest
 from raysynth.commits import commit, write_task
 from raysynth.errors import GateError
 from raysynth.gates import Gate, judge
-from raysynth.recipe import Recipe, load_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Folder, Plan, Run, folder_id
 from raysynth.stages import evaluate, prepare, publish
 
@@ -71,6 +72,7 @@ class Bench:
         half = rows.num_rows // 2
         halves = [rows.slice(0, half), rows.slice(half)]
         plan = Plan(2, {"rules": []})
+        folder.write_plan(plan)
         write_task(folder, plan, range(2), lambda part: [("0000", halves[part])])
         commit(folder, plan)
         return folder

@@ -15,7 +15,7 @@ from raysynth.audit import verify
 from raysynth.cli import app
 from raysynth.errors import RuleError, StoppedError
 from raysynth.pipeline import Made, run_to
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Run, read_rows
 from raysynth.serving.registry import Served, read_published
 

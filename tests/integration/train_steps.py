@@ -26,7 +26,8 @@ from raysynth.cluster.limits import limits  # noqa: E402
 from raysynth.cluster.session import runtime_env, session  # noqa: E402
 from raysynth.errors import StoppedError  # noqa: E402
 from raysynth.pipeline import run_to  # noqa: E402
-from raysynth.recipe import Recipe, parse_recipe  # noqa: E402
+from raysynth.recipe import Recipe  # noqa: E402
+from raysynth.recipe_files import parse_recipe  # noqa: E402
 from raysynth.runs import Folder, Run  # noqa: E402
 
 RECIPE = {

@@ -19,7 +19,7 @@ from raysynth.models import load_model
 from raysynth.orders import Order
 from raysynth.parts import available
 from raysynth.pipeline import check_columns
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Run, folder_id, read_rows
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, TURNS, Column, Schema

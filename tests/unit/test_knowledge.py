@@ -20,7 +20,8 @@ from raysynth.knowledge import FactColumn, Knowledge, Triple
 from raysynth.knowledge_files import read_knowledge
 from raysynth.models import Model
 from raysynth.pipeline import check_columns
-from raysynth.recipe import Recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, Column, Schema
 from raysynth.stages import prepare

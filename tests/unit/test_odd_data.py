@@ -22,13 +22,14 @@ from raysynth.generators.autoregressive import Autoregressive
 from raysynth.layout import Fields
 from raysynth.models import load_model, model_files
 from raysynth.profile import Profile, date_formats, infer_schema
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Plan, Run
 from raysynth.schema import Schema
 from raysynth.sources.base import BadRow, Shard, Source
 from raysynth.sources.csv import Csv
 from raysynth.sources.parquet import Parquet
-from raysynth.stages.prepare import Reader, check_source, check_varies, first_rows, source_of
+from raysynth.stages.prepare import check_source, check_varies, first_rows, source_of
+from raysynth.stages.reader import Reader
 from raysynth.stores.base import join, store_for
 from raysynth.training import fit
 

@@ -13,7 +13,7 @@ from raysynth.deidentify import Deidentifier
 from raysynth.errors import MissingExtraError, RaysynthError, RecipeError
 from raysynth.people import People
 from raysynth.personal import Found
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.stages.prepare_text import texts_of
 
 

@@ -13,11 +13,13 @@ import pytest
 from raysynth.commits import parquet_bytes, write_task
 from raysynth.errors import DataError, RecipeError
 from raysynth.profile import Profile, date_formats
-from raysynth.recipe import Recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Plan, Run
 from raysynth.stages import prepare
 from raysynth.stages.input_profile import Seen, profiler
 from raysynth.stages.prepare_text import Texts, texts_of, warn_of_others
+from raysynth.stages.reader import Reader
 
 PERSONAL = [
     "zhang.san@qq.com",
@@ -44,7 +46,7 @@ def recipe_of(source: Path, text: dict[str, Any] | None, **more: Any) -> Recipe:
     return parse_recipe({"source": str(source), "prepare": {"text": text, **more.pop("prepare", {})}, "evaluate": None, **more})
 
 
-def seen_of(recipe: Recipe, texts: Texts | None) -> tuple[Seen, prepare.Reader]:
+def seen_of(recipe: Recipe, texts: Texts | None) -> tuple[Seen, Reader]:
     """What the stage does before it writes: on the driver and in its workers."""
     source = prepare.source_of(recipe)
     shards = source.shards(source.files())
@@ -52,12 +54,10 @@ def seen_of(recipe: Recipe, texts: Texts | None) -> tuple[Seen, prepare.Reader]:
     for shard in shards:
         seen = seen.merge(profiler(source, texts, prepare._kinds(recipe))(shard))  # pyright: ignore[reportPrivateUsage]
     schema = prepare.schema_of(recipe, seen.raw)
-    return seen, prepare.Reader(source, tuple(shards), schema, date_formats(seen.raw, schema), texts)
+    return seen, Reader(source, tuple(shards), schema, date_formats(seen.raw, schema), texts)
 
 
-def made(
-    recipe: Recipe, near: dict[int, Any] | None = None
-) -> tuple[pa.Table, list[dict[str, Any]], dict[str, Any], Seen, prepare.Reader]:
+def made(recipe: Recipe, near: dict[int, Any] | None = None) -> tuple[pa.Table, list[dict[str, Any]], dict[str, Any], Seen, Reader]:
     """All rows of all splits by row id, the quarantine, what the markers note, the profile, the reader."""
     texts = texts_of(recipe)
     seen, reader = seen_of(recipe, texts)

@@ -12,7 +12,9 @@ import raysynth.codecs
 import raysynth.generators
 import raysynth.sources
 from raysynth.errors import RecipeError
-from raysynth.recipe import Recipe, load_recipe, parse_recipe, recipe_reference, recipe_schema
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import load_recipe, parse_recipe, recipe_schema
+from raysynth.recipe_reference import recipe_reference
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """

@@ -13,7 +13,7 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError, SpentError
 from raysynth.ops.base import Asking
 from raysynth.parts import deciding, find, whole_options
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder
 from raysynth.schema import FILE, ROW, Column, Schema
 from raysynth.stages.augment import ops_of

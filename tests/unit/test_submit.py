@@ -11,7 +11,8 @@ import pytest
 from raysynth.cluster import submit as submitting
 from raysynth.cluster.submit import check_places, check_run_of_job, check_versions, submit
 from raysynth.errors import RecipeError
-from raysynth.recipe import Recipe, load_recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import load_recipe, parse_recipe
 
 
 def recipe(source: str, run: str) -> Recipe:

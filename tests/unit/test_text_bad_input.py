@@ -22,7 +22,7 @@ from raysynth.metrics.base import WORD, Seen
 from raysynth.metrics.utility.text_downstream import TextDownstream
 from raysynth.parts import find
 from raysynth.profile import Profile
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Run
 from raysynth.schema import FILE, ROW, Column, Schema
 from raysynth.sources.base import BadRow, Source

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raysynth.errors import NondeterminismError, RecipeError
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder
 from raysynth.stages.train import train_facts
 

@@ -26,7 +26,8 @@ from raysynth.metrics.fidelity.text_lengths import TextLengths
 from raysynth.mixing import check as check_mix
 from raysynth.near_duplicates import Bands, cut_keys
 from raysynth.profile import Profile, audit, infer_schema
-from raysynth.recipe import Recipe, load_recipe, parse_recipe
+from raysynth.recipe import Recipe
+from raysynth.recipe_files import load_recipe, parse_recipe
 from raysynth.schema import FILE, ROW, TURNS, Column, Schema
 from raysynth.sources.examples import Examples
 from raysynth.stages import prepare
@@ -34,6 +35,7 @@ from raysynth.stages.input_profile import Seen as InputSeen
 from raysynth.stages.input_profile import profiler
 from raysynth.stages.model_parts import check_codec
 from raysynth.stages.prepare_text import texts_of
+from raysynth.stages.reader import Reader
 from raysynth.training import initialise
 from raysynth.turns import anew, as_text, rows_as_texts, told_as_texts, turns_of
 from raysynth.where import parse_where, satisfied
@@ -185,7 +187,7 @@ def prepared(recipe: Recipe) -> tuple[pa.Table, list[dict[str, Any]], str]:
     look = profiler(source, texts, prepare._kinds(recipe))  # pyright: ignore[reportPrivateUsage]
     seen = reduce(lambda one, two: one.merge(two), map(look, shards), InputSeen())
     schema = prepare.schema_of(recipe, seen.raw)
-    files_of = prepare.make_files(recipe, prepare.Reader(source, tuple(shards), schema, {}, texts), {})
+    files_of = prepare.make_files(recipe, Reader(source, tuple(shards), schema, {}, texts), {})
     found = [(sub, table) for part in range(len(shards)) for sub, table, *_ in files_of(part) if table is not None]
     bad = [row for sub, table in found if sub == "quarantine" for row in table.to_pylist()]
     kept = pa.concat_tables([table for sub, table in found if sub != "quarantine"]).sort_by([(ROW, "ascending")])

@@ -20,7 +20,7 @@ from raysynth.layout import Arrays, Batch, Facts, Fields, Given, Layout
 from raysynth.models import Model
 from raysynth.orders import Order
 from raysynth.pipeline import check_columns
-from raysynth.recipe import parse_recipe
+from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, TURNS, Column, Schema
