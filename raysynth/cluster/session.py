@@ -30,6 +30,7 @@ _WIDE_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 5.0
+START_ATTEMPTS = 3
 Answer = TypeVar("Answer")
 ALIVE = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -116,25 +117,36 @@ def session() -> Generator[Any]:
 
     connected = ray.is_initialized()
     if not connected:
-        local = "RAY_ADDRESS" not in os.environ
-        options: dict[str, Any] = {"logging_level": "ERROR"}
-        if local:
-            options |= {"include_dashboard": False, "object_store_memory": 1 << 30}
-        if not local:
-            _check_answers(os.environ["RAY_ADDRESS"])
-            os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a job's own variables stay beside the pins
-        ray.init(
-            address="local" if local else None,
-            log_to_driver=False,
-            runtime_env=runtime_env(local),
-            **options,
-        )
+        _connect(local="RAY_ADDRESS" not in os.environ)
     _quiet_data()
     try:
         yield ray
     finally:
         if not connected and not _Kept.blocks:
             _disconnect()
+
+
+def _connect(*, local: bool) -> None:
+    """StoppedError where this machine is too busy for a Ray of its own: a node has 30 s to start, and Ray knows no setting for that."""
+    import ray
+
+    options: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False, "runtime_env": runtime_env(local)}
+    if not local:
+        _check_answers(os.environ["RAY_ADDRESS"])
+        os.environ.setdefault("RAY_OVERRIDE_JOB_RUNTIME_ENV", "1")  # a job's own variables stay beside the pins
+        ray.init(**options)
+        return
+    for _ in range(START_ATTEMPTS):
+        try:
+            ray.init(address="local", include_dashboard=False, object_store_memory=1 << 30, **options)
+            return
+        except Exception as error:
+            if "timed out during startup" not in str(error):  # ray 2.60, _private/node.py: it has no class of its own
+                raise
+            ray.shutdown()
+    raise StoppedError(
+        f"Ray did not start on this machine in {START_ATTEMPTS} attempts: it is too busy. Run the same command again to go on"
+    )
 
 
 def within(seconds: float, ask: Callable[[], Answer]) -> Answer | None:
