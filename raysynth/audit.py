@@ -15,7 +15,7 @@ from raysynth.stores.base import Stat, join
 OUTCOME = f"{SYSTEM}/outcome.json"
 TMP = "/".join([SYSTEM, "tmp", ""])
 KEPT = (f"{SYSTEM}/plan.json", f"{SYSTEM}/profile.json", f"{SYSTEM}/timing.json", f"{SYSTEM}/hashes.json", OUTCOME, "_SUCCESS")
-KEPT_BELOW = (f"{SYSTEM}/markers/", f"{SYSTEM}/replies/")
+KEPT_BELOW = (f"{SYSTEM}/markers/", f"{SYSTEM}/replies/", f"{SYSTEM}/spent/")
 LISTED = 1024
 
 

@@ -7,7 +7,7 @@ in its own slot with its next attempt; when a few rows are left, one call tries 
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -23,6 +23,7 @@ from raysynth.turns import rows_as_texts
 from raysynth.where import parse_where, satisfied
 
 LEAST_ACCEPTANCE = 0.005
+T = TypeVar("T")
 Numbers = NDArray[np.uint64]
 Failed = dict[str, NDArray[np.bool_]]
 """Check → (rows,) True where the row fails it."""
@@ -94,14 +95,7 @@ class Sampler:
     def pieces(self, pieces: Sequence[tuple[int, Numbers]], *, between: Callable[[], None] | None = None) -> pa.Table:
         """The rows of several (seed, numbers), one piece after the other: they share kernel calls, and are what each would be alone.
         `between` is called before every kernel call; what it raises ends the work."""
-        steps = self.steps(pieces)
-        while True:
-            if between is not None:
-                between()
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value
+        return _ended(self.steps(pieces), between)
 
     def steps(self, pieces: Sequence[tuple[int, Numbers]]) -> Generator[None, None, pa.Table]:
         """`pieces`, one kernel call after another: between two of them other work may be done."""
@@ -109,15 +103,18 @@ class Sampler:
         found = yield from self._search(_draws(pieces, numbers), np.zeros(len(numbers), np.uint64), 1)
         return found.rows
 
-    def holding(self, numbers: Numbers, since: Numbers, wanted: int = 1, *, all_found: bool = True) -> Found:
+    def holding(
+        self,
+        numbers: Numbers,
+        since: Numbers,
+        wanted: int = 1,
+        *,
+        all_found: bool = True,
+        between: Callable[[], None] | None = None,
+    ) -> Found:
         """Of each row its first `wanted` attempts that hold, from attempt `since` on. RuleError where a row has fewer, unless not
-        `all_found`."""
-        steps = self._search(Draws.of(self.seed, "generate", numbers), since, wanted, all_found)
-        while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                return done.value
+        `all_found`. `between`: as of `pieces`."""
+        return _ended(self._search(Draws.of(self.seed, "generate", numbers), since, wanted, all_found), between)
 
     def _search(self, draws: Draws, since: Numbers, wanted: int, all_found: bool = True) -> Generator[None, None, Found]:
         position, attempt = np.arange(len(draws)), since.copy()
@@ -233,6 +230,16 @@ class Sampler:
             f"row {numbers[spent[0]]}: no valid row in {self.max_attempts} attempts; most were turned down by {worst} "
             f"({dict(self.rejects)}). Loosen it, or raise generate.max_attempts"
         )
+
+
+def _ended(steps: Generator[None, None, T], between: Callable[[], None] | None) -> T:
+    while True:
+        if between is not None:
+            between()
+        try:
+            next(steps)
+        except StopIteration as done:
+            return done.value
 
 
 def _draws(pieces: Sequence[tuple[int, Numbers]], numbers: Numbers) -> Draws:

@@ -4,6 +4,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from typing import Any, NoReturn
 
 from raysynth.cluster import capacity
@@ -139,6 +140,12 @@ def beat(word: object) -> None:
     _Worker.told = time.monotonic()
     with suppress(Exception):  # one that is lost is no fault of the work
         _kv()._internal_kv_put(_Worker.key, str(word), namespace=SPACE)
+
+
+def beats(part: int) -> Callable[[], None]:
+    """For each of the calls that a long part takes."""
+    calls = count(1)
+    return lambda: beat(f"{part}: {next(calls)}")
 
 
 def give_up(key: str) -> None:

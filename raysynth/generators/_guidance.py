@@ -21,12 +21,13 @@ class CodesInTexts:
     def __init__(self, layout: Tokens, rows: Batch) -> None:
         self.layout = layout
         self.fields = [number for number, field in enumerate(layout.fields) if 1 < field.size <= MOST_CODES]
-        halves = [rows.take(slice(fold, None, FOLDS)) for fold in range(FOLDS)]
+        halves = [rows.take(slice(fold, None, FOLDS)) for fold in range(FOLDS if self.fields else 0)]
         self.judges = [[self._taught(half, field) for field in self.fields] for half in halves]
         found = [self._found(judge, half) for judge, half in zip(self.judges, reversed(halves), strict=True)]
-        self.real = float(np.concatenate(found).mean()) if self.fields else 0.0
+        self.real = float(np.concatenate(found).mean()) if found else 0.0
 
     def fewer(self, drawn: Batch) -> bool:
+        """Never where there is no field to look at."""
         if not self.fields:
             return False
         return float(np.concatenate([self._found(judge, drawn) for judge in self.judges]).mean()) < self.real

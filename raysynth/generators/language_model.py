@@ -165,7 +165,8 @@ class LanguageModel(Texts):
         if real.rows < LEAST_CALIBRATED:
             super().calibrate([real])
             return
-        told, draws, low, high = CodesInTexts(self.shape, real), Draws.range(0, "guide", 0, CALIBRATED_ROWS), 0, len(GUIDANCES) - 1
+        told, draws = CodesInTexts(self.shape, real), Draws.range(0, "guide", 0, CALIBRATED_ROWS)
+        low, high = 0, len(GUIDANCES) - 1 if told.fields else 0
         while low < high:
             middle = (low + high) // 2
             self.guidance = GUIDANCES[middle]

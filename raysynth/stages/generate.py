@@ -9,6 +9,7 @@ from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.endpoint import StoredReplies, spent
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
+from raysynth.cluster.stalled import beats
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.filter_files import load_filters
@@ -101,7 +102,8 @@ def make_files(
     recipe: Recipe, folder: Folder, model: Folder, plan: Plan, planned: dict[str, str], filters: Folder | None = None
 ) -> FilesOf:
     """On a worker: load the model once, then make part after part."""
-    return files_of(make_sampler(recipe, folder, model, planned, filters), plan)
+    sampler = make_sampler(recipe, folder, model, planned, filters)
+    return lambda part: files_of(sampler, plan, between=beats(part))(part)
 
 
 def make_sampler(recipe: Recipe, folder: Folder, model: Folder, planned: dict[str, str], filters: Folder | None) -> Sampler:

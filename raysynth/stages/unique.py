@@ -20,6 +20,7 @@ from raysynth.cells import pc
 from raysynth.cluster.limits import limits
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
+from raysynth.cluster.stalled import beats
 from raysynth.commits import Table, commit_files, parquet_bytes
 from raysynth.draws import Words
 from raysynth.errors import RuleError
@@ -100,7 +101,7 @@ def draft_files(make_sampler: MakeSampler, plan: Plan, columns: Sequence[str], c
         asked = part_rows(plan, part)
         numbers = np.arange(asked.start, asked.stop, dtype=np.uint64)
         sampler.rejects.clear()
-        found = sampler.holding(numbers, np.zeros(len(numbers), np.uint64))
+        found = sampler.holding(numbers, np.zeros(len(numbers), np.uint64), between=beats(part))
         yield f"rows/{part // PARTS_PER_FOLDER:04d}", found.rows, {"rejects": dict(sampler.rejects)}
         words, said = keys_of(found.rows, sampler.model.schema, columns)
         told: dict[str, Any] = {"row": numbers, "attempt": found.attempts, "word": words}

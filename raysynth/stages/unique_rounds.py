@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from raysynth.cells import pc
 from raysynth.cluster.limits import limits
 from raysynth.cluster.parts import FilesOf
+from raysynth.cluster.stalled import beats
 from raysynth.commits import Table, parquet_bytes
 from raysynth.draws import Words
 from raysynth.errors import RuleError, StoppedError
@@ -116,7 +117,11 @@ def drawn(folder: Folder, contest: Contest, make_sampler: MakeSampler, draw: Cal
         for part, start in enumerate(starts):
             folder.store.put(_asked_url(folder, part), parquet_bytes(asked.slice(start, size)))
         plan = Plan(len(starts), {"rows_drawn_again": len(contest.rows), "rows_of_a_part": size, "wanted": contest.wanted})
-        draw(folder, plan, partial(round_files, make_sampler, folder, contest.order.unique, contest.wanted))
+        try:
+            draw(folder, plan, partial(round_files, make_sampler, folder, contest.order.unique, contest.wanted))
+        except StoppedError:
+            if not folder.committed:  # else another driver has finished it, and taken away what was asked
+                raise
         folder.clear_tmp()
         limits().check()
     tables = (read_rows(url).append_column("part", pa.array(np.full(rows, part))) for part, rows, url in _files(folder, "keys"))
@@ -149,7 +154,8 @@ def round_files(make_sampler: MakeSampler, folder: Folder, columns: tuple[str, .
         except FileNotFoundError:
             raise StoppedError(f"{folder.path}: another driver has finished it. Run the same command again to go on") from None
         sampler.rejects.clear()
-        found = sampler.holding(asked["row"].to_numpy(), asked["since"].to_numpy(), wanted, all_found=False)
+        rows, since = asked["row"].to_numpy(), asked["since"].to_numpy()
+        found = sampler.holding(rows, since, wanted, all_found=False, between=beats(part))
         yield "rows", found.rows, {"rejects": dict(sampler.rejects)}
         words, said = keys_of(found.rows, sampler.model.schema, columns)
         places = np.arange(len(words))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
-from raysynth.cluster import devices, pulse, rank, session
+from raysynth.cluster import devices, pulse, rank, session, stalled
 from raysynth.cluster.capacity import Asked, Node, Seen, refusal, rows_asked
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.stalled import StalledError, Watch
@@ -276,6 +276,15 @@ def test_a_fit_that_reads_all_rows_tells_of_each_file(monkeypatch: pytest.Monkey
     fitted: Any = SimpleNamespace(fit=fit)
     assert train._fitter(fitted, ("a", "b"))("tree-7") == [1, 1]  # pyright: ignore[reportPrivateUsage]
     assert words == ["tree-7: 0", "tree-7: 1"]
+
+
+def test_a_part_that_takes_many_calls_tells_of_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    words: list[object] = []
+    monkeypatch.setattr(stalled, "beat", words.append)
+    one, two = stalled.beats(7), stalled.beats(8)
+    for told in (one, two, one):
+        told()
+    assert words == ["7: 1", "8: 1", "7: 2"]
 
 
 @pytest.mark.parametrize(

@@ -274,6 +274,14 @@ def test_drawn_texts_are_texts_whatever_tokens_they_are_made_of(drawn: pa.Table)
     assert not [text for text in drawn["text"].to_pylist() if text and "\ufffd" in text]
 
 
+def test_a_label_of_one_value_asks_for_no_guidance() -> None:
+    rows = rows_of([f"text {at}" for at in range(100)], ["only"])
+    codec = codec_of(rows, max_tokens=24)
+    generator = LanguageModel(codec.layout, width=8, layers=1, heads=1, temperature=1.0)  # type: ignore[arg-type]
+    generator.calibrate([codec.encode(rows)])
+    assert generator.guidance == 1.0
+
+
 def test_a_label_of_one_value_is_drawn_and_not_judged(drawn: pa.Table, tmp_path: Path) -> None:
     assert set(drawn["label"].to_pylist()) == {"only"}
     folder = Run(str(tmp_path / "run")).folder("prepared", "0123456789ab")

@@ -24,7 +24,7 @@ from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.sampler import Sampler
 from raysynth.schema import FILE, ROW, TURNS, Column, Schema
-from raysynth.stages import unique
+from raysynth.stages import unique, unique_rounds
 from raysynth.stages.unique_rounds import Contest, drawn
 from raysynth.uniqueness import Candidates, bucket_of, buckets, columns_of, keys_of, repeats
 
@@ -262,6 +262,33 @@ def test_rows_of_parts_of_another_size_are_the_same(model: Model) -> None:
 def test_the_last_value_that_there_is_is_found(model: Model) -> None:
     found = table(made(model, order(60, "house")))
     assert len(set(found["house"].to_pylist())) == 60
+
+
+def test_each_call_of_drafts_and_rounds_is_told(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    for module in (unique, unique_rounds):
+        monkeypatch.setattr(module, "beats", lambda part: lambda: told.append(part))  # pyright: ignore[reportUnknownLambdaType]
+    made(model, order(120, "street", "house"))
+    assert told.count(0) > 2 and {0, 1, 2} <= set(told)
+
+
+def test_a_round_that_another_driver_has_finished_meanwhile_is_gone_on_with(model: Model) -> None:
+    run, asked = Run(f"memory://test-uniqueness/{uuid4().hex}"), order(2, "house")
+
+    def contest() -> Contest:
+        return Contest(asked, model.generator, words(1), words(1))
+
+    def finish(folder: Folder, plan: Plan, make: Any) -> None:
+        folder.write_plan(plan)
+        write_task(folder, plan, range(plan.parts), make())
+        commit(folder, plan)
+
+    def late(folder: Folder, plan: Plan, make: Any) -> None:
+        drawn(folder, contest(), lambda: sampler(model, asked), finish)
+        list(make()(0))  # asks for what that one has taken away
+
+    keys = drawn(run.folder("unique", "a" * 12), contest(), lambda: sampler(model, asked), late)
+    assert keys.num_rows == 1
 
 
 def test_more_rows_than_there_are_values_end_in_an_error(model: Model) -> None:
