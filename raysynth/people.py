@@ -1,7 +1,6 @@
 """A text → the names of people in it, as presidio (extra `presidio`) finds them by spaCy models that the user has installed."""
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
@@ -88,20 +87,25 @@ def _recognizer(language: str, model: str) -> Callable[[str], Any]:
 
 def _digest(language: str, model: str) -> str:
     """Of all files of a model. spaCy would fetch one that is not there from the network: it never gets so far."""
-    if not (Path(model) / "meta.json").is_file() and not (model.isidentifier() and find_spec(model) is not None):
+    if (folder := _folder(model)) is None:
         raise RecipeError(
             f"{KEY}.{language}: no spaCy model '{model}' is installed here, and there is no folder of this name with a meta.json. Install "
             "one on every node (python -m spacy download en_core_web_sm), or give its folder"
         )
-    return _digest_of(model)
+    return _digest_of(folder)
+
+
+def _folder(model: str) -> Path | None:
+    """Where the model's meta.json lies, which each has: other packages are none."""
+    if (Path(model) / "meta.json").is_file():
+        return Path(model)
+    package = find_spec(model) if model.isidentifier() else None
+    folder = Path(package.origin).parent if package is not None and package.origin else None
+    return folder if folder is not None and (folder / "meta.json").is_file() else None
 
 
 @lru_cache(maxsize=8)
-def _digest_of(model: str) -> str:
-    import spacy.util  # pyright: ignore[reportMissingImports]
-
-    tools: Any = spacy.util
-    folder = Path(model) if (Path(model) / "meta.json").is_file() else Path(os.fspath(tools.get_package_path(model)))
+def _digest_of(folder: Path) -> str:
     found = hashlib.sha256()
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts):
         with path.open("rb") as data:

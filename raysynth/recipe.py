@@ -20,12 +20,14 @@ from raysynth.expressions import Expression
 from raysynth.parts import find, options_of
 from raysynth.personal import PersonalKind
 from raysynth.recipe_values import (
+    NO_LANGUAGE,
     Text,
     Url,
     UseGpu,
     columns_or_all,
     condition,
     fixed,
+    is_language,
     language_codes,
     named_part,
     refused,
@@ -127,7 +129,8 @@ class PrepareText(Keys):
                 "deidentify: name needs names, the URL of a file with one name a line, or presidio, models that find names; "
                 "and both need name"
             )
-        language_codes(tuple(self.presidio) or None)
+        if wrong := [language for language in self.presidio if not is_language(language)]:
+            raise refused(f"presidio.{wrong[0]}: {NO_LANGUAGE}")
         return self
 
 

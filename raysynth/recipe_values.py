@@ -17,6 +17,7 @@ FORMATS = {
     "jsonl": r".+\.(jsonl|ndjson)(\.gz)?",
     "text": r".+\.txt(\.gz)?",
 }
+NO_LANGUAGE = "must be a code of ISO 639 in lower case, such as en"
 
 
 def refused(reason: str) -> PydanticCustomError:
@@ -80,9 +81,13 @@ def named_part(value: Any, default: str | None = None) -> Any:
 
 
 def language_codes(codes: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    if codes is not None and not (codes and all(re.fullmatch("[a-z]{2,3}", code) for code in codes)):
+    if codes is not None and not (codes and all(map(is_language, codes))):
         raise refused("must be one or more codes of ISO 639 in lower case, such as [zh, en]")
     return codes
+
+
+def is_language(code: str) -> bool:
+    return re.fullmatch("[a-z]{2,3}", code) is not None
 
 
 def fixed(value: Any) -> Any:

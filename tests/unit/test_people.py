@@ -1,6 +1,7 @@
 """Names found by presidio: replaced like those of a list, and what is missing is named. Where presidio is not installed, the tests that
 need it are skipped; their model is a pipeline of rules that they save themselves."""
 
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def test_names_that_are_found_have_fakes_beside_those_of_a_list() -> None:
     [
         ({"presidio": {"en": "m"}}, "deidentify: name needs names.* or presidio"),
         ({"deidentify": ["name"]}, "deidentify: name needs names"),
-        ({"deidentify": ["name"], "presidio": {"English": "m"}}, "codes of ISO 639"),
+        ({"deidentify": ["name"], "presidio": {"English": "m"}}, r"prepare\.text: presidio\.English: must be a code of ISO 639"),
     ],
 )
 def test_names_and_what_finds_them_belong_together(text: dict[str, Any], told: str) -> None:
@@ -60,6 +61,14 @@ def test_a_package_or_a_model_that_is_missing_is_named(tmp_path: Path, monkeypat
         texts_of(asked)
     with pytest.raises(RecipeError, match="no spaCy model"):
         People({"en": str(tmp_path)})  # a folder that holds none
+    monkeypatch.setattr("raysynth.people.find_spec", find_spec_of(("presidio_analyzer", "spacy")))
+    with pytest.raises(RecipeError, match="no spaCy model 'json' is installed here"):
+        People({"en": "json"})  # a package that is no model
+
+
+def find_spec_of(there: tuple[str, ...]) -> Any:
+    """As find_spec, which also finds these."""
+    return lambda name: name if name in there else find_spec(name)
 
 
 @pytest.mark.parametrize("length", [0, 1, 199, 9_999, 10_000, 10_001, 19_801, 1_000_000])
