@@ -46,7 +46,7 @@ def names(url: Path) -> list[str]:
 def test_a_run_that_is_struck_four_times_makes_what_an_undisturbed_one_makes(recipe: Path, golden: list[str]) -> None:
     """A worker and the driver of train, then a worker and the driver of generate, one after the other in one run."""
     url = recipe.parent / "struck"
-    checkpoints, markers = "model/*/_raysynth/tmp/checkpoints/epoch-*", "synthetic/*/_raysynth/markers/*"
+    checkpoints, markers = "model/*/_raysynth/tmp/checkpoints/epoch-*", "synthetic/*/_raysynth/markers/*.json"
     first = Driver(recipe, url)
     first.wait_for(checkpoints)
     first.kill_worker("ray::RayTrainWorker")
@@ -73,7 +73,7 @@ def test_killed_workers_of_train_and_of_generate_are_replaced(recipe: Path, gold
     driver = Driver(recipe, url)
     driver.wait_for("model/*/_raysynth/tmp/checkpoints/epoch-*")
     driver.kill_worker("ray::RayTrainWorker")
-    driver.wait_for("synthetic/*/_raysynth/markers/*")
+    driver.wait_for("synthetic/*/_raysynth/markers/*.json")
     driver.kill_worker("ray::MapWorker")
     driver.end()
     assert names(url) == golden
@@ -110,7 +110,7 @@ def test_a_driver_killed_at_any_moment_of_generate_is_resumed_without_making_a_t
     recipe: Path, golden: list[str], moment: int
 ) -> None:
     url = recipe.parent / f"moment-{moment}"
-    pattern = "synthetic/*/_raysynth/markers/*"
+    pattern = "synthetic/*/_raysynth/markers/*.json"
     first = Driver(recipe, url)
     first.wait_for("synthetic/*/_raysynth/plan.json")
     first.wait_for(pattern, int(Draws.range(moment, "moment", 0, 1).uniform("tasks")[0] * 7))
