@@ -45,15 +45,18 @@ def submit(name: str, folder: Path, *options: str, address: str = ADDRESS, **var
     say(name, code=done.returncode, told=told, log=done.stdout)
 
 
+def interrupt_once_trained(folder: Path, process: "subprocess.Popen[str]") -> None:
+    """As soon as the model is committed: where the machine is busy, the log comes late."""
+    while process.poll() is None and not any(folder.glob("run/model/*/_raysynth/outcome.json")):
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+
+
 def submit_and_interrupt(folder: Path) -> None:
     command = [sys.executable, "-m", "raysynth", "submit", str(folder / "wine.yaml"), "--address", ADDRESS]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    assert process.stdout is not None
-    log = ""
-    for line in process.stdout:
-        if '"stage": "train"' in line and '"stage": "train"' not in log:
-            process.send_signal(signal.SIGINT)
-        log += line
+    Thread(target=interrupt_once_trained, args=(folder, process), daemon=True).start()
+    log = process.communicate()[0]
     say("interrupted", code=process.wait(120), log=log)
 
 

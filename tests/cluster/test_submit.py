@@ -48,7 +48,7 @@ def steps(tmp_path_factory: pytest.TempPathFactory) -> Steps:
 def test_a_job_that_is_stopped_is_gone_on_with_by_the_next_whoever_sends_it(steps: Steps) -> None:
     assert steps["stopped by the client"]["status"] == "STOPPED"
     assert steps["interrupted"]["code"] == 4, steps["interrupted"]["log"]
-    assert '"stage": "train"' in steps["interrupted"]["log"] and "was stopped" in steps["interrupted"]["log"]
+    assert "was stopped" in steps["interrupted"]["log"]
     again = steps["ray job submit"]
     assert again["code"] == 0, again["log"]
     assert '"stage": "generate"' in again["log"] and '"stage": "train", "done"' not in again["log"]
