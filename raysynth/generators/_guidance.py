@@ -22,7 +22,7 @@ class CodesInTexts:
         self.layout = layout
         self.fields = [number for number, field in enumerate(layout.fields) if 1 < field.size <= MOST_CODES]
         halves = [rows.take(slice(fold, None, FOLDS)) for fold in range(FOLDS if self.fields else 0)]
-        self.judges = [[self._taught(half, field) for field in self.fields] for half in halves]
+        self.judges = [self._taught(half) for half in halves]
         found = [self._found(judge, half) for judge, half in zip(self.judges, reversed(halves), strict=True)]
         self.real = float(np.concatenate(found).mean()) if found else 0.0
 
@@ -32,12 +32,15 @@ class CodesInTexts:
             return False
         return float(np.concatenate([self._found(judge, drawn) for judge in self.judges]).mean()) < self.real
 
-    def _taught(self, rows: Batch, field: int) -> NDArray[np.float64]:
-        """(V + 1, C): the logarithm of how often a row of a code has a token, then of how frequent the code is."""
-        is_code_BC = np.eye(self.layout.fields[field].size)[rows["codes"][:, field]]
-        told_VC = self._tokens(rows).T @ is_code_BC + 0.1
-        codes_C = is_code_BC.sum(axis=0) + 0.1
-        return np.log(np.concatenate([told_VC / told_VC.sum(axis=0), codes_C[None] / codes_C.sum()]))
+    def _taught(self, rows: Batch) -> list[NDArray[np.float64]]:
+        """Of each field (V + 1, C): the logarithm of how often a row of a code has a token, then of how frequent the code is."""
+        tokens_BV, taught = self._tokens(rows), list[NDArray[np.float64]]()
+        for field in self.fields:
+            is_code_BC = np.eye(self.layout.fields[field].size)[rows["codes"][:, field]]
+            told_VC = tokens_BV.T @ is_code_BC + 0.1
+            codes_C = is_code_BC.sum(axis=0) + 0.1
+            taught.append(np.log(np.concatenate([told_VC / told_VC.sum(axis=0), codes_C[None] / codes_C.sum()])))
+        return taught
 
     def _found(self, judge: list[NDArray[np.float64]], rows: Batch) -> NDArray[np.bool_]:
         """(B, fields)."""
