@@ -9,13 +9,18 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.cells import ISO, NULL_TOKENS, convert, flat, hash_texts, is_text, nulls, parse, pc, tidy, truths
+from raysynth.column_profile import as_images, image_digests, is_images
 from raysynth.draws import Words, mix, row_words, word
-from raysynth.schema import FILE, ROW, Column, Schema
+from raysynth.errors import MissingExtraError
+from raysynth.schema import FILE, IMAGE, ROW, Column, Schema
 from raysynth.sources.base import BadRow
 from raysynth.turns import turns_of
 
 DEFAULT = NULL_TOKENS
 TRAIN, VALIDATION, HOLDOUT = 0, 1, 2
+
+MAX_PIXELS = 36_000_000
+"""Of a picture, where the recipe says nothing: 108 MB once it is decoded."""
 
 _TEXT_CHARACTERS = 10_000
 
@@ -27,6 +32,7 @@ def clean(
     null_tokens: Sequence[str] = DEFAULT,
     formats: Mapping[str, str] | None = None,
     told: Callable[[str], str] | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> tuple[pa.Table, list[BadRow]]:
     """A table as read → `_file`, `_row` and the schema's columns (derived ones left out); bad rows say column, value and reason.
 
@@ -39,6 +45,12 @@ def clean(
     for column in schema.learnt:
         if column.name not in found:
             columns.append(nulls(table.num_rows, column.type))
+            continue
+        if column.kind == "image":
+            values, wrong = _images(table.column(column.name), max_pixels)
+            columns.append(values)
+            for at, reason in wrong.items():
+                reasons.setdefault(at, []).append(f"column '{column.name}': {reason}")
             continue
         raw = flat(table.column(column.name))
         if column.kind == "turns":
@@ -80,10 +92,35 @@ def row_hash(table: pa.Table, schema: Schema) -> Words:
     """Clean rows → a 64-bit hash of their contents, shape (rows,): the same wherever they lie. Derived columns do not count."""
     total = np.zeros(table.num_rows, dtype=np.uint64)
     for column in schema.learnt:
-        values = flat(table.column(column.name))
+        found = table.column(column.name)
+        values = image_digests(as_images(found)) if column.kind == "image" else flat(found)
         words = np.where(truths(pc.is_valid(values)), _value_words(values), word("null"))
         total += mix(words ^ word("row", column.name))
     return mix(total)
+
+
+def _images(column: pa.ChunkedArray, max_pixels: int) -> tuple[pa.Array, dict[int, str]]:
+    """(rows,) pictures that can be decoded, upright and of 8 bits; and row → why it holds none. Such rows are null."""
+    try:
+        from raysynth.pictures import NoPictureError, checked, data_of, image_array, paths_of  # a table needs none of it
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"column of images: needs the package '{error.name}'. Install it: pip install 'raysynth[image]'"
+        ) from None
+    if not is_images(column):
+        if column.null_count < len(column):
+            return nulls(len(column), IMAGE), dict.fromkeys(range(len(column)), f"it is {column.type}, and no image")
+        return nulls(len(column), IMAGE), {}
+    images = as_images(column)
+    kept: list[bytes | None] = []
+    wrong: dict[int, str] = {}
+    for row, data in enumerate(data_of(images)):
+        try:
+            kept.append(None if data is None else checked(data, max_pixels=max_pixels))
+        except NoPictureError as error:
+            kept.append(None)
+            wrong[row] = str(error)
+    return image_array(kept, paths_of(images)), wrong
 
 
 def flat_ids(column: pa.ChunkedArray) -> pa.DictionaryArray:
@@ -130,7 +167,7 @@ def _value_words(values: pa.Array) -> Words:
 
 def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]], told: Callable[[str], str] | None) -> list[BadRow]:
     places = sorted(reasons)
-    rows = table.take(pa.array(places, pa.int64())).to_pylist()
+    rows = _without_bytes(table.take(pa.array(places, pa.int64()))).to_pylist()
     return [
         BadRow(
             path=str(row.pop(FILE)),
@@ -140,6 +177,14 @@ def _bad_rows(table: pa.Table, reasons: Mapping[int, list[str]], told: Callable[
         )
         for at, row in zip(places, rows, strict=True)
     ]
+
+
+def _without_bytes(rows: pa.Table) -> pa.Table:
+    """Of images where they came from: nobody reads their bytes."""
+    for place, name in enumerate(rows.column_names):
+        if is_images(rows.column(name)):
+            rows = rows.set_column(place, name, cast("Any", as_images(rows.column(name))).field("path"))
+    return rows
 
 
 def _shown(value: pa.Scalar, told: Callable[[str], str] | None) -> str:

@@ -3,15 +3,18 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from hashlib import blake2b
+from typing import Any, cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.cells import BOOLEAN, INTEGER, JSON, NUMBER, ORDERS, flat, hash_texts, is_text, matches, moments, pc, tidy
+from raysynth.cells import BOOLEAN, INTEGER, JSON, NUMBER, ORDERS, flat, hash_texts, is_text, matches, moments, nulls, pc, tidy
 from raysynth.draws import Words
 from raysynth.errors import DataError
+from raysynth.image_headers import format_of
+from raysynth.schema import IMAGE
 from raysynth.turns import role_lists
 
 BOUND = 4096
@@ -153,6 +156,8 @@ class ColumnProfile:
 
 
 def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, null_tokens: Sequence[str]) -> ColumnProfile:
+    if is_images(column):
+        return _observe_images(name, place, column)
     values = flat(column)
     type = column.type
     if pa.types.is_dictionary(type):
@@ -166,7 +171,8 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
         text = pc.if_else(pc.is_nan(distinct), None, distinct.cast(pa.string()))
     elif any(holds(distinct.type) for holds in _BYTES):
         raise DataError(
-            f"column '{name}' of '{place[0]}': it holds bytes ({type}), and tables keep none. Leave it out of the input"
+            f"column '{name}' of '{place[0]}': it holds bytes ({type}) that do not begin as a PNG, JPEG or WebP, and tables keep no others. "
+            "Leave it out of the input"
         )
     else:
         text = distinct.cast(pa.string())
@@ -198,6 +204,68 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
         longest=int(lengths.max()) if len(lengths) else 0,
         spaces=int(spaces @ counts),
         values=_count(text, counts),
+    )
+
+
+def is_images(column: pa.ChunkedArray) -> bool:
+    """Structs of bytes and a path, as `datasets` keeps pictures; or bytes, of which the first begin as a picture does."""
+    if column.type == IMAGE:
+        return True
+    if pa.types.is_struct(column.type):
+        fields = {field.name: field.type for field in column.type}
+        return set(fields) == {"bytes", "path"} and any(holds(fields["bytes"]) for holds in _BYTES)
+    if not any(holds(column.type) for holds in _BYTES):
+        return False
+    first = next((cell for chunk in column.chunks for cell in chunk.drop_null().slice(0, 1).to_pylist()), b"")
+    return format_of(first) is not None
+
+
+def as_images(column: pa.ChunkedArray | pa.Array) -> pa.Array:
+    """What `is_images` says yes to → (rows,) of type IMAGE; a row without bytes is null."""
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    if pa.types.is_struct(array.type):
+        data, paths = (cast("Any", array).field(name) for name in ("bytes", "path"))
+        known = pc.and_(array.is_valid(), data.is_valid())
+        paths = paths if is_text(paths.type) else nulls(len(array), pa.string())
+    else:
+        data, paths, known = array, nulls(len(array), pa.string()), array.is_valid()
+    fields = [data.cast(pa.binary()), paths.cast(pa.string())]
+    return cast("Any", pa.StructArray).from_arrays(fields, fields=list(IMAGE), mask=pc.invert(known))
+
+
+def image_digests(images: pa.Array) -> pa.Array:
+    """(rows,) of type IMAGE → a hash of the bytes of each, as text; null for a null."""
+    cells = cast("Any", images).field("bytes")
+    known = images.is_valid().to_pylist()
+    return pa.array(
+        [
+            blake2b(cell.as_buffer(), digest_size=16).hexdigest() if valid else None
+            for valid, cell in zip(known, cells, strict=True)
+        ],
+        pa.string(),
+    )
+
+
+def _observe_images(name: str, place: tuple[str, int], column: pa.ChunkedArray) -> ColumnProfile:
+    digests = image_digests(as_images(column)).drop_null()
+    coded = pc.value_counts(digests)
+    return ColumnProfile(
+        name=name,
+        place=place,
+        rows=len(column),
+        nulls=len(column) - len(digests),
+        types={"image": place[0]},
+        parses={},
+        zones=(),
+        minimum=None,
+        maximum=None,
+        low=None,
+        high=None,
+        decimals=0,
+        characters=0,
+        longest=0,
+        spaces=0,
+        values=_count(coded.field(0), np.asarray(coded.field(1), dtype=np.int64)),
     )
 
 

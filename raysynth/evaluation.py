@@ -15,6 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from raysynth.grammar import ARITHMETIC, COMPARISONS, RefusedError, is_none
+from raysynth.image_headers import size_of
+from raysynth.schema import IMAGE
 
 Value: TypeAlias = Any  # pa.Array of one value per row, or pa.Scalar: Arrow's stubs type neither's kernels alike
 
@@ -26,6 +28,9 @@ _CALENDAR: dict[str, Callable[[Any], Any]] = {
     "hour": pc.hour,
     "weekday": pc.day_of_week,
 }
+
+
+_SIDES = ("height", "width")
 
 
 def repeated(value: Any, rows: int) -> Any:
@@ -227,6 +232,8 @@ def _call(node: ast.Call, table: pa.Table) -> Value:
     first = values[0]
     if name == "isnull":
         return pc.is_null(first)
+    if name in _SIDES:
+        return _size_function(name, first)
     if name in _TEXT:
         return _text_function(name, first)
     if name in _CALENDAR:
@@ -260,6 +267,17 @@ def _text_function(name: str, value: Value) -> Value:
         raise RefusedError(f"{name} takes text, not {text.type}")
     result = _TEXT[name](text)
     return result.cast(pa.int64()) if name == "length" else result
+
+
+def _size_function(name: str, value: Value) -> Value:
+    """In pixels, by the headers; null where there is no picture."""
+    if value.type != IMAGE:
+        raise RefusedError(f"{name} takes images, not {value.type}")
+    if isinstance(value, pa.Scalar):
+        return pa.scalar(None, pa.int64())
+    cells = [cell["bytes"] if cell is not None else None for cell in value.to_pylist()]
+    sizes = [size_of(data) if data is not None else None for data in cells]
+    return pa.array([None if size is None else size[_SIDES.index(name)] for size in sizes], pa.int64())
 
 
 def _calendar_function(name: str, value: Value) -> Value:

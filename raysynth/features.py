@@ -1,6 +1,6 @@
 """Prepared rows → arrays that judges take: codes and numbers for trees (`Table`), points of a space for distances (`Points`).
 
-Columns of kind id, text, turns and json are left out: they are made anew, or are no number and no class.
+Columns of kind id, text, turns, image and json are left out: they are made anew, or are no number and no class.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from raysynth.schema import Column, Schema
 
 CATEGORIES = 254  # scikit-learn's boosting takes 255 of a column; the rarer ones share the last code
 _CLASSES = ("category", "boolean")
-_LEFT_OUT = ("id", "text", "turns", "json")
+_LEFT_OUT = ("id", "text", "turns", "image", "json")
 BOUND = 1e150  # what lies beyond counts as this much: squares and sums stay finite
 _FAR = 6.0  # spreads from the median; from there on distances grow by their logarithm, or one outlier would decide what is near
 

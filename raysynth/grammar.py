@@ -43,6 +43,8 @@ _FUNCTIONS: dict[str, tuple[int, int]] = {  # how many arguments, from and to
     "hour": (1, 1),
     "weekday": (1, 1),
     "isnull": (1, 1),
+    "height": (1, 1),
+    "width": (1, 1),
     "coalesce": (2, 20),
 }
 ALLOWED = (

@@ -73,6 +73,28 @@ class Tokens(Layout):
 
 
 @dataclass(frozen=True)
+class Grids(Layout):
+    """Pictures beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `pixels`: (rows, height × width ×
+    channels) uint8, row by row, the channels of a pixel side by side. `tokens`: the texts of a row that its picture is drawn from as well
+    (batches then hold `tokens` as Tokens has them); None where there are none."""
+
+    fields: tuple[Field, ...]
+    height: int
+    width: int
+    channels: int
+    tokens: Tokens | None = None
+
+
+@dataclass(frozen=True)
+class Chained(Layout):
+    """Rows of several kinds: categories, the texts given them, and the picture given both. Its batches hold `codes`, `tokens`
+    and `pixels` as the two layouts have them, which share their fields; `pictures.tokens` are the texts."""
+
+    texts: Tokens
+    pictures: Grids
+
+
+@dataclass(frozen=True)
 class RecordColumn:
     """What may stand in one column of Records, in JSON's terms. `values`: one of these (None: whatever is of the type); `minimum` and
     `maximum`: from and up to, of a text its characters; `starts`: how a text begins."""

@@ -54,9 +54,10 @@ def check(asked: Mix, schema: Schema) -> None:
         raise RecipeError(f"mix: the rows have a column '{ORIGIN}', the name in which a mix says where a row is from. Rename it")
     if asked.stratify_by is not None and asked.stratify_by not in names:
         raise RecipeError(_unknown("mix.stratify_by", asked.stratify_by, names))
-    if asked.stratify_by is not None and schema[asked.stratify_by].kind == "turns":
+    if asked.stratify_by is not None and schema[asked.stratify_by].kind in ("turns", "image"):
         raise RecipeError(
-            f"mix.stratify_by: '{asked.stratify_by}' holds conversations, which have no shares. Choose a column of classes"
+            f"mix.stratify_by: '{asked.stratify_by}' is of kind {schema[asked.stratify_by].kind}, which has no shares. Choose a column of "
+            "classes"
         )
     for column in asked.partition_by:
         if column not in (*names, ORIGIN):

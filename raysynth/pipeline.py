@@ -17,7 +17,7 @@ from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
 from raysynth.markers import canonical
 from raysynth.orders import rows_per_part
-from raysynth.parts import find, nearest
+from raysynth.parts import nearest
 from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
@@ -163,11 +163,7 @@ def check_columns(recipe: Recipe, schema: Schema) -> None:
     columns_of(recipe.generate.unique, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)
-    for number, op in enumerate(recipe.augment):
-        try:
-            find("ops", op.use)(schema, **op.options)
-        except RecipeError as error:
-            raise RecipeError(f"augment.{number}: {error}") from None
+    augment.ops_of(recipe, schema)
     if recipe.evaluate is not None and (target := recipe.evaluate.target) is not None and target not in schema:
         raise RecipeError(
             f"evaluate.target: no column '{target}'.{nearest(target, schema.names)} Columns: {', '.join(schema.names)}"

@@ -13,7 +13,7 @@ from raysynth.cells import ISO, NULL_TOKENS, ORDERS, is_text
 from raysynth.cleaning import flat_ids
 from raysynth.column_profile import ColumnProfile, observe_column
 from raysynth.errors import DataError, RecipeError
-from raysynth.schema import FILE, ROW, TURNS, Column, Kind, Schema, arrow_type
+from raysynth.schema import FILE, IMAGE, ROW, TURNS, Column, Kind, Schema, arrow_type
 
 _PERSONAL_NAMES = (
     r"(?i)(^|[_ .-])(e?mail|phone|mobile|ssn|passport|(first|last|full|sur)_?name|address|birth(day|_?date)|dob|iban)([_ .-]|$)"
@@ -115,16 +115,31 @@ def _is_numeric(column: ColumnProfile) -> bool:
 
 
 def _column(column: ColumnProfile, profile: Profile, override: Kind | None) -> Column:
+    if "image" in column.types:
+        return _image(column, profile, override)
     type = _promoted(column, lenient=override is not None)
     nullable = profile.missing(column) > 0
     if override == "turns" or (override is None and _is_turns(column)):
         return Column(column.name, "turns", TURNS, nullable or column.share("empty list") > 0)
+    if override == "image":
+        raise DataError(
+            f"schema.columns.{column.name}.kind: no value of '{column.name}' is an image. Images come as bytes in Parquet, or as files "
+            "by source: {use: images}"
+        )
     if override is not None:
         return Column(column.name, override, _type_of_kind(override, column, type), nullable)
     kind, type = _of_text(column) if is_text(type) else _of_type(column, type)
     if kind in ("integer", "category") and looks_like_id(column):
         kind = "id"
     return Column(column.name, kind, type, nullable)
+
+
+def _image(column: ColumnProfile, profile: Profile, override: Kind | None) -> Column:
+    others = {kind: path for kind, path in column.types.items() if kind not in ("image", "null")}
+    if override not in (None, "image") or others:
+        what = f"'{next(iter(others.values()))}' has {next(iter(others))} there" if others else f"the recipe says {override}"
+        raise DataError(f"column '{column.name}': it holds images, and {what}. Write one kind of thing in a column")
+    return Column(column.name, "image", IMAGE, profile.missing(column) > 0)
 
 
 def _is_turns(column: ColumnProfile) -> bool:
@@ -137,7 +152,7 @@ def _types(column: ColumnProfile) -> list[pa.DataType]:
 
 
 def _type(name: str) -> pa.DataType:
-    return pa.string() if name == "nested" else arrow_type(name)
+    return {"nested": pa.string(), "image": IMAGE}.get(name) or arrow_type(name)
 
 
 def _promoted(column: ColumnProfile, lenient: bool) -> pa.DataType:
@@ -287,7 +302,7 @@ def audit(profile: Profile, *, schema: Schema | None = None, duplicates: int | N
 def _audit_column(seen: ColumnProfile, column: Column, profile: Profile) -> dict[str, Any]:
     personal = _personal(seen)
     is_key = seen.present == profile.rows >= 20 and seen.values.unique and column.kind in ("id", "integer", "category")
-    plain = not personal and column.kind not in ("id", "text", "turns", "json")
+    plain = not personal and column.kind not in ("id", "text", "turns", "image", "json")
     shown = seen.values.common(5) if plain else []  # a report repeats no one's data
     return {
         "name": column.name,

@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from raysynth.cleaning import MAX_PIXELS
 from raysynth.expressions import Expression
 from raysynth.parts import find, options_of
 from raysynth.personal import PersonalKind
@@ -134,6 +135,14 @@ class PrepareText(Keys):
         return self
 
 
+class PrepareImage(Keys):
+    """What columns of kind image may hold. They are decoded once, made upright and of 8 bits where they are not."""
+
+    max_pixels: int = Field(
+        default=MAX_PIXELS, ge=1, description="A picture whose header claims more is a bad row, and is never decoded."
+    )
+
+
 class Prepare(Keys):
     validation: float = Field(default=0.1, ge=0, lt=1, description="Share of the rows for calibration and early stopping.")
     holdout: float = Field(default=0.2, ge=0, lt=1, description="Share of the rows that only evaluation sees.")
@@ -146,6 +155,7 @@ class Prepare(Keys):
         default=None,
         description="Cleaning, de-identification and near-duplicates of columns of kind text or turns; null: they stay as read.",
     )
+    image: PrepareImage | None = Field(default=None, description="Limits of columns of kind image; null: the defaults.")
 
     @model_validator(mode="after")
     def _leaves_rows_to_train_on(self) -> Self:
@@ -222,6 +232,9 @@ class Op(Part):
     """One augmentation of the real train rows."""
 
     copies: int = Field(default=1, ge=1, le=1000, description="How often each train row goes through it, drawn anew each time.")
+    then: Annotated[
+        tuple[Annotated[Part, BeforeValidator(named_part, json_schema_input_type=str | Part)], ...], BeforeValidator(fixed)
+    ] = Field(default=(), description="Ops that go on with what this one gives, in their order.")
 
 
 class Mix(Keys):
@@ -406,6 +419,8 @@ class Recipe(Keys):
         yield "generators", "generator", self.generator
         for number, op in enumerate(self.augment):
             yield "ops", f"augment.{number}", op
+            for place, part in enumerate(op.then):
+                yield "ops", f"augment.{number}.then.{place}", part
         for key, rule in self.filters.items():
             yield "filters", key, rule
 

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysynth.derived import expressions_of
 from raysynth.draws import Draws, SeededDraws
 from raysynth.errors import RecipeError, RuleError
 from raysynth.expressions import Expression
@@ -67,7 +68,7 @@ class Sampler:
         self.given = model.codec.condition({name: condition for name, condition in self.where.items() if name in learnt})
         self.rules = [Expression.parse(rule, f"rules.{i}") for i, rule in enumerate(rules)]
         self.filters = tuple(filters)
-        self.derive = {name: Expression.parse(text, f"derive.{name}") for name, text in model.derive.items()}
+        self.derive = expressions_of(model.schema, model.derive)
         for rule in self.rules:
             rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
         self.rejects: Counter[str] = Counter()

@@ -9,7 +9,9 @@ import pyarrow as pa
 
 from raysynth.errors import DataError
 
-Kind = Literal["boolean", "integer", "number", "category", "date", "time", "datetime", "duration", "id", "text", "turns", "json"]
+Kind = Literal[
+    "boolean", "integer", "number", "category", "date", "time", "datetime", "duration", "id", "text", "turns", "image", "json"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 FILE = "_file"  # with ROW: the row id of a prepared row, the relative path of its input file …
@@ -18,6 +20,10 @@ ROW_ID = (FILE, ROW)
 
 TURNS = pa.list_(pa.field("element", pa.struct([("role", pa.string()), ("content", pa.string())])))
 """What a column of kind turns holds: conversations, each a list of who says what. The inner name is the one that Parquet gives."""
+
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+"""What a column of kind image holds: an encoded picture and where it came from, as Hugging Face's `datasets` keeps them."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +109,9 @@ class Schema:
 
 
 def arrow_type(text: str) -> pa.DataType:
-    """`str(type)` → the Arrow type: the scalar types, timestamps with a zone, decimals, durations and turns. DataError on any other."""
-    if text == str(TURNS):
-        return TURNS
+    """`str(type)` → the Arrow type: scalars, timestamps with a zone, decimals, durations, turns, images. DataError on any other."""
+    if text in (str(TURNS), str(IMAGE)):
+        return TURNS if text == str(TURNS) else IMAGE
     if match := re.fullmatch(r"timestamp\[(s|ms|us|ns)(?:, tz=(.+))?\]", text):
         return pa.timestamp(cast(Literal["s", "ms", "us", "ns"], match[1]), tz=match[2])
     if match := re.fullmatch(r"decimal(128|256)\((\d+), (-?\d+)\)", text):

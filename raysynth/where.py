@@ -95,6 +95,10 @@ def _column(name: str, schema: Schema) -> Column:
 def _condition(name: str, value: Any, column: Column) -> Condition:
     if column.kind == "turns" and value not in (None, [None]):
         raise RecipeError(f"where.{name}: of conversations only those that are missing can be asked for, by null (got {value!r})")
+    if column.kind == "image" and value not in (None, [None]):
+        raise RecipeError(
+            f"where.{name}: of images only those that are missing can be asked for, by null. Ask by the other columns"
+        )
     if isinstance(value, Mapping) and "starts" in value:
         return _starts(name, cast("Mapping[str, Any]", value), column)
     if isinstance(value, Mapping):

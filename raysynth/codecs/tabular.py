@@ -48,6 +48,11 @@ class Tabular(Codec):
                 f"codec.use: tabular writes no conversations, and column '{turns[0]}' is of kind turns. Say generator: {{use: "
                 f"language_model}} or text_vae, or schema: {{columns: {{{turns[0]}: {{kind: json}}}}}}, where whole conversations are values"
             )
+        if images := [column.name for column in schema if column.kind == "image"]:
+            raise RecipeError(
+                f"codec.use: tabular writes no pictures, and column '{images[0]}' is of kind image. Say generator: {{use: diffusion}}, "
+                "vae or gan"
+            )
         self.max_values, self.bins, self.rows_per_bin, self.digits = max_values, bins, rows_per_bin, digits
         self.atom_share, self.max_codes = atom_share, max_codes
         self.codings: list[Coding | Identifier] = []

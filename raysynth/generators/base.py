@@ -55,7 +55,7 @@ class Generator(ABC):
 class Trained(Generator, nn.Module):
     """Fitted by gradients in rounds of turns; the loop, the optimizers and the checkpoints are training.py's."""
 
-    turns: ClassVar[tuple[str, ...]] = ("model",)
+    turns: tuple[str, ...] = ("model",)
     learning_rate: float = 2e-3
     """At its highest."""
 

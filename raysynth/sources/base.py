@@ -22,12 +22,14 @@ class InputFile:
 
 @dataclass(frozen=True)
 class Shard:
-    """One unit of input: a file (first_row 0, rows None = all), or `rows` rows of it from `first_row` (row groups in `groups`)."""
+    """One unit of input: a file (first_row 0, rows None = all), or `rows` rows of it from `first_row` (row groups in `groups`); or `files`,
+    small ones that are read together, of which `file` is the first."""
 
     file: InputFile
     first_row: int = 0
     rows: int | None = None
     groups: tuple[int, ...] = ()
+    files: tuple[InputFile, ...] = ()
 
 
 @dataclass(frozen=True)

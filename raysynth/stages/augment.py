@@ -11,16 +11,19 @@ from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.cluster.rows import map_ordered
 from raysynth.commits import Table
+from raysynth.derived import expressions_of
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
 from raysynth.models import load_model
+from raysynth.ops._then import Then, numbered
 from raysynth.ops.base import Asking, Lent, Op, Stats
 from raysynth.parts import deciding, find, whole_options
-from raysynth.recipe import Recipe
+from raysynth.recipe import Op as AskedOp
+from raysynth.recipe import Part, Recipe
 from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
-from raysynth.schema import FILE, ROW, ROW_ID, Schema
+from raysynth.schema import FILE, IMAGE, ROW, Schema
 
 ROWS_VERSION = 2
 
@@ -48,7 +51,10 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
     import scipy
 
     made = lent(ops_of(recipe, Schema.from_json(prepared.plan().facts["schema"])))
-    asked = [{"copies": op.copies, **deciding("ops", whole_options("ops", op.use, op.options))} for op in recipe.augment]
+    asked = [
+        {"copies": op.copies, **_decides(op), **({"then": [_decides(one) for one in op.then]} if op.then else {})}
+        for op in recipe.augment
+    ]
     return {
         "stage": "augment",
         "rows_version": ROWS_VERSION,
@@ -59,13 +65,26 @@ def augment_facts(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
     }
 
 
+def _decides(op: Part) -> dict[str, Any]:
+    return deciding("ops", whole_options("ops", op.use, op.options))
+
+
 def ops_of(recipe: Recipe, schema: Schema) -> list[Op]:
-    return [find("ops", op.use)(schema, **_typed(op.options)) for op in recipe.augment]
+    """One for each entry. RecipeError names the entry that does not fit."""
+    return [_op_of(f"augment.{number}", asked, schema) for number, asked in enumerate(recipe.augment)]
+
+
+def _op_of(key: str, asked: AskedOp, schema: Schema) -> Op:
+    try:
+        found: list[Op] = [find("ops", op.use)(schema, **_typed(op.options)) for op in (asked, *asked.then)]
+        return Then(found) if asked.then else found[0]
+    except RecipeError as error:
+        raise RecipeError(f"{key}: {error}") from None
 
 
 def lent(ops: list[Op]) -> list[Op]:
     """Those that draw from a model with it. RecipeError where the run that they name has none."""
-    for op in ops:
+    for op in (one for entry in ops for one in (entry.ops if isinstance(entry, Then) else (entry,))):
         if isinstance(op, Lent):
             folder = Run(op.run).current("model")
             if folder is None:
@@ -114,7 +133,7 @@ def _make(
     recipe: Recipe, folder: Folder, ops: list[Op], rounds: list[tuple[int, int]], urls: list[str], schema: Schema, made: Schema
 ) -> FilesOf:
     """On a worker: part p is round p // parts of train part p % parts."""
-    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+    derive = expressions_of(schema, recipe.derive)
     for op in lent(ops):
         if isinstance(op, Asking):
             op.replies = StoredReplies(folder, op, workers=recipe.generate.workers)
@@ -133,25 +152,25 @@ def augmented_rows(
     op: Op, rows: pa.Table, draws: Draws, schema: Schema, made: Schema, derive: dict[str, Expression], *, mark: str
 ) -> pa.Table:
     """The op's rows with derived columns computed anew, in the columns of `made` (null where another op adds a column), under row ids
-    of their own: the file of the row that each comes from with `mark` behind it, and `-n` for the n-th row more of one row."""
-    found = op(rows, draws)
+    of their own: the file of the row that each comes from with `mark` behind it (ops/_then.py, numbered)."""
+    found = _written(op(rows, draws))
     for name, expression in derive.items():
         position = found.column_names.index(name)
         found = found.set_column(position, found.schema.field(name), expression.evaluate(found).cast(schema[name].type))
     columns = {column.name: _column(found, column.name, column.type) for column in made}
-    arrays: dict[str, Any] = {FILE: _files(found, mark), ROW: found.column(ROW), **columns}
+    arrays: dict[str, Any] = {FILE: pa.array(numbered(found, mark), pa.string()), ROW: found.column(ROW), **columns}
     return pa.table(arrays)
+
+
+def _written(rows: pa.Table) -> pa.Table:
+    """Pictures travel from op to op as pixels, and are encoded here, once."""
+    for place, field in enumerate(rows.schema):
+        if field.type == IMAGE:
+            from raysynth.pictures import settled  # tables need none of it
+
+            rows = rows.set_column(place, field.name, settled(rows.column(place)))
+    return rows
 
 
 def _column(rows: pa.Table, name: str, type_: Any) -> Any:
     return rows.column(name) if name in rows.column_names else pa.nulls(rows.num_rows, type_)
-
-
-def _files(rows: pa.Table, mark: str) -> pa.Array:
-    """Unique with ROW, whatever rows an op repeats."""
-    seen: dict[tuple[str, int], int] = {}
-    names: list[str] = []
-    for file, row in zip(*(rows.column(name).to_pylist() for name in ROW_ID), strict=True):
-        count = seen[file, row] = seen.get((file, row), -1) + 1
-        names.append(f"{file}{mark}" + (f"-{count}" if count else ""))
-    return pa.array(names, pa.string())

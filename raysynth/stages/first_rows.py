@@ -79,8 +79,10 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
     known = joined_by(recipe)
     schema = prepare.schema_of(recipe, profile, known)
     formats, texts = date_formats(profile, schema), texts_of(recipe)
-    _prepared(recipe, Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts, known))
-    reader = Reader(_Read(table), (shard,), schema, formats, texts, known)
+    _prepared(
+        recipe, Reader(_Read(table.slice(0, WARM_ROWS)), (shard,), schema, formats, texts, known, prepare.max_pixels_of(recipe))
+    )
+    reader = Reader(_Read(table), (shard,), schema, formats, texts, known, prepare.max_pixels_of(recipe))
     made, prepare_seconds = measured(lambda: _prepared(recipe, reader))
     empty = pa.table({name: pa.array([], pa.string() if name == ROW_ID[0] else pa.int64()) for name in ROW_ID})
     for column in schema:

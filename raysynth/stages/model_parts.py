@@ -4,7 +4,7 @@ since who makes rows ready need not load torch."""
 from typing import Any
 
 from raysynth import base_folder
-from raysynth.layout import Records, Tokens
+from raysynth.layout import Chained, Grids, Layout, Records, Tokens
 from raysynth.models import codec_of
 from raysynth.parts import find, whole_options
 from raysynth.recipe import Recipe
@@ -41,4 +41,5 @@ def check_codec(recipe: Recipe, schema: Schema) -> None:
 def codec_for(generator: str) -> str:
     """Where the recipe names no codec: the one whose layout the generator takes."""
     accepts = find("generators", generator).accepts
-    return "text" if Tokens in accepts else "records" if Records in accepts else "tabular"
+    codecs: dict[type[Layout], str] = {Tokens: "text", Grids: "image", Chained: "chain", Records: "records"}
+    return next((codec for layout, codec in codecs.items() if layout in accepts), "tabular")

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from raysynth.cleaning import split_of
+from raysynth.cleaning import MAX_PIXELS, split_of
 from raysynth.cluster.parts import FilesOf, write_parts
 from raysynth.commits import Table
+from raysynth.derived import expressions_of, with_sizes
 from raysynth.errors import DataError, RecipeError, UnreadableError
 from raysynth.expressions import Expression
 from raysynth.knowledge import Knowledge
@@ -59,7 +60,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         schema = schema_of(recipe, profile, known)
         warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
-        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known)
+        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known, max_pixels_of(recipe))
         drop = duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(make_files, recipe, reader, drop, near_duplicates_of(reader, profile.rows))
         folder.write_json("_raysynth/profile.json", seen.to_json(schema))
@@ -130,7 +131,8 @@ def _facts(recipe: Recipe, texts: Texts | None) -> dict[str, Any]:
         "rows_version": ROWS_VERSION,
         "seed": recipe.seed,
         "source": {"use": recipe.source.use, "options": _options_of_rows(recipe)},
-        "prepare": recipe.prepare.model_dump(exclude={"text"}),
+        "prepare": recipe.prepare.model_dump(exclude={"text", "image"}),
+        **({} if recipe.prepare.image is None else {"image": recipe.prepare.image.model_dump()}),
         **({} if texts is None else {"texts": texts.facts()}),
         "derive": recipe.derive,
         "schema": kinds,
@@ -143,7 +145,7 @@ def schema_of(recipe: Recipe, profile: Profile, known: Knowledge | None = None) 
     overrides: dict[str, Kind] = {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns or name in given}
     if profile.rows and not profile.columns:
         raise DataError(f"source.url: '{recipe.source.url}' has no columns. Give rows with at least one")
-    schema = with_facts(infer_schema(profile, overrides), known)
+    schema = with_sizes(with_facts(infer_schema(profile, overrides), known), recipe.derive)
     for name, text in recipe.derive.items():
         if name in schema:
             raise RecipeError(f"derive.{name}: the input has a column of this name already. Choose another")
@@ -161,6 +163,11 @@ def schema_of(recipe: Recipe, profile: Profile, known: Knowledge | None = None) 
     return schema
 
 
+def max_pixels_of(recipe: Recipe) -> int:
+    """Of a picture."""
+    return MAX_PIXELS if recipe.prepare.image is None else recipe.prepare.image.max_pixels
+
+
 def _kind(type: pa.DataType) -> Any:
     if pa.types.is_boolean(type):
         return "boolean"
@@ -171,7 +178,7 @@ def _kind(type: pa.DataType) -> Any:
 
 def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any], near: dict[int, Any] | None = None) -> FilesOf:
     """On a worker: a part is one shard, read, cleaned, derived and split. `drop`, `near`: part → the `_row` numbers of duplicates."""
-    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+    derive = expressions_of(reader.schema, recipe.derive)
 
     def files_of(part: int) -> Iterable[Table]:
         rows, bad, filtered = reader.kept(part)

@@ -16,8 +16,8 @@ from raysynth.cleaning import row_hash
 from raysynth.codecs.base import Codec
 from raysynth.commits import parquet_bytes
 from raysynth.costs import NOTHING, Estimate, Interval
+from raysynth.derived import expressions_of
 from raysynth.draws import Draws
-from raysynth.expressions import Expression
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Batch, Tokens
 from raysynth.metrics.base import WORD, Metric, Seen, Side
@@ -99,7 +99,7 @@ def _prepare(recipe: Recipe, first: FirstRows) -> Estimate:
 def _augment(recipe: Recipe, first: FirstRows) -> Estimate:
     train = first.splits["train"]
     ops = lent(ops_of(recipe, first.schema))
-    derive = {name: Expression.parse(text, f"derive.{name}") for name, text in recipe.derive.items()}
+    derive = expressions_of(first.schema, recipe.derive)
 
     def augmented(rows: pa.Table) -> float:
         """Copies cost alike: one of each op is made."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from raysynth.cleaning import clean
+from raysynth.cleaning import MAX_PIXELS, clean
 from raysynth.errors import UnreadableError
 from raysynth.knowledge import Knowledge
 from raysynth.schema import Schema
@@ -19,7 +19,7 @@ UNREADABLE = -1  # the `_row` of a file that is in quarantine as a whole
 @dataclass(frozen=True)
 class Reader:
     """All that a worker needs to read a part: the part's number is the shard's. `texts`: what prepare.text asks for; `known`: whose facts
-    become columns."""
+    become columns; `max_pixels`: of a picture."""
 
     source: Source
     shards: tuple[Shard, ...]
@@ -27,6 +27,7 @@ class Reader:
     formats: dict[str, str]
     texts: Texts | None = None
     known: Knowledge | None = None
+    max_pixels: int = MAX_PIXELS
 
     def kept(self, part: int) -> tuple[pa.Table | None, list[BadRow], Counter[str]]:
         """A shard's rows that pass the filters of texts, the bad ones, and how many the filters took, by reason."""
@@ -53,11 +54,12 @@ class Reader:
         bad: list[BadRow] = []
         try:
             for table, unreadable in self.source.read(shard):
-                rows, unfit = clean(table, self.read_schema, formats=self.formats, told=told)
+                rows, unfit = clean(table, self.read_schema, formats=self.formats, told=told, max_pixels=self.max_pixels)
                 made = rows if texts is None else texts.rows(rows, self.schema)
                 pieces.append(made if self.known is None else self.known.joined(made))
                 bad += [*(unreadable if texts is None else map(texts.bad, unreadable)), *unfit]
         except UnreadableError as error:  # whatever could be read of it is left out too
             pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
-        check_unchanged(shard.file)
+        for file in shard.files or (shard.file,):
+            check_unchanged(file)
         return pieces, bad
