@@ -58,7 +58,7 @@ def initialise(make: Callable[[], Trained], seed: int) -> Trained:
 class Trainer:
     """`wrap` makes the module that computes the loss (DistributedDataParallel, or FSDP2's, whose weights are in shares: then every rank
     must call `end_epoch`, `state`, `best` and `load`); `rank` only keys the noise, and `agree` makes one of the ranks' losses of an epoch.
-    `precision`: of the loss; weights are float32 always."""
+    `precision`: of the loss; weights are float32 always. What is None is as the generator says."""
 
     def __init__(
         self,
@@ -70,8 +70,8 @@ class Trainer:
         learning_rate: float | None = None,
         weight_decay: float = 0.1,
         warmup_steps: int = 50,
-        average_decay: float = 0.995,
-        patience: int = 5,
+        average_decay: float | None = None,
+        patience: int | None = None,
         max_norm: float = 5.0,
         rank: int = 0,
         precision: str = "float32",
@@ -81,13 +81,15 @@ class Trainer:
         self.generator, self.seed, self.rank, self.precision = generator, seed, rank, precision
         self.max_epochs, self.steps_per_epoch, self.total_steps = max_epochs, steps_per_epoch, max(1, max_epochs * steps_per_epoch)
         self.learning_rate, self.warmup_steps = learning_rate or generator.learning_rate, warmup_steps
-        self.average_decay, self.patience, self.max_norm = average_decay, patience, max_norm
+        self.average_decay = generator.average_decay if average_decay is None else average_decay
+        self.patience, self.max_norm = generator.patience if patience is None else patience, max_norm
         module: nn.Module = TurnLoss(generator)
         self.module, self.agree = (wrap(module) if wrap else module), agree
         self.sharded = any(_is_share(value) for value in generator.parameters())
         self.players = generator.players()
+        self.paces = {turn: generator.pace(turn) for turn in self.players}
         self.optimizers = {
-            turn: torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+            turn: torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=weight_decay, betas=self.paces[turn].betas)
             for turn, parameters in self.players.items()
         }
         self.average = {name: value.detach().clone() for name, value in generator.state_dict().items()}
@@ -167,7 +169,7 @@ class Trainer:
         purpose = f"train/{self.rank}/{turn}-{number}/step-{self.cursor.steps}"
         optimizer = self.optimizers[turn]
         for group in optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * self.paces[turn].share
         optimizer.zero_grad(set_to_none=True)
         with self._autocast():
             loss = cast(Tensor, self.module(tensors, turn, Draws.range(self.seed, purpose, 0, rows)))

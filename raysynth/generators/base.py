@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -52,12 +53,24 @@ class Generator(ABC):
         """Become the generator whose state this is."""
 
 
+@dataclass(frozen=True)
+class Pace:
+    """How AdamW moves the parameters of one turn: at `share` of the learning rate, with these `betas`."""
+
+    share: float = 1.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+
 class Trained(Generator, nn.Module):
     """Fitted by gradients in rounds of turns; the loop, the optimizers and the checkpoints are training.py's."""
 
     turns: tuple[str, ...] = ("model",)
     learning_rate: float = 2e-3
     """At its highest."""
+    average_decay: float = 0.995
+    """Of the weights that are judged and published: so much of them is what they were a step before."""
+    patience: int = 5
+    """Epochs without a lower validation loss until training ends."""
 
     def __init__(self) -> None:
         nn.Module.__init__(self)
@@ -68,6 +81,10 @@ class Trained(Generator, nn.Module):
     @abstractmethod
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Turn → the parameters that its optimizer moves."""
+
+    def pace(self, turn: str) -> Pace:
+        """Of its optimizer."""
+        return Pace()
 
     @abstractmethod
     def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:

@@ -10,7 +10,7 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.generators._pictures import Pictures
 from raysynth.generators._texts import Texts
-from raysynth.generators.base import TensorBatch, Trained
+from raysynth.generators.base import Pace, TensorBatch, Trained
 from raysynth.layout import Arrays, Batch, Chained, Facts, Given, Layout
 from raysynth.parts import check_options, find
 
@@ -29,9 +29,10 @@ class Chain(Trained):
         self.shape = layout
         self.text = cast("Texts", _made(text or {"use": "language_model"}, layout.texts, Texts, "text"))
         self.image = cast("Pictures", _made(image or {"use": "diffusion"}, layout.pictures, Pictures, "image"))
-        self.image.table = None  # the codes are those that the texts are drawn from
+        self.image.without_table()  # the codes are those that the texts are drawn from
         self.turns = (LEARNS_TEXTS, *self.image.turns)
-        self.learning_rate = self.text.learning_rate
+        self.learning_rate, self.patience = self.text.learning_rate, max(self.text.patience, self.image.patience)
+        self.average_decay = max(self.text.average_decay, self.image.average_decay)
         self.kernel_rows, self.chunk_rows = min(self.text.kernel_rows, KERNEL_ROWS), self.text.chunk_rows
 
     def begin(self) -> None:
@@ -39,10 +40,17 @@ class Chain(Trained):
         self.image.begin()
 
     def players(self) -> dict[str, list[nn.Parameter]]:
-        return {LEARNS_TEXTS: list(self.text.parameters()), **self.image.players()}
+        return {LEARNS_TEXTS: self.text.players()["model"], **self.image.players()}
+
+    def pace(self, turn: str) -> Pace:
+        """The pictures' as they would have it alone: a pre-trained model of texts learns far more slowly."""
+        if turn == LEARNS_TEXTS:
+            return self.text.pace("model")
+        alone = self.image.pace(turn)
+        return Pace(alone.share * self.image.learning_rate / self.text.learning_rate, alone.betas)
 
     def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
-        return self.text.loss(batch, "model", draws) if turn == LEARNS_TEXTS else self.image.given_loss(batch, turn, draws)
+        return self.text.loss(batch, "model", draws) if turn == LEARNS_TEXTS else self.image.loss(batch, turn, draws)
 
     def calibrate(self, rows: Iterable[Batch]) -> None:
         kept = list(rows)
@@ -62,7 +70,7 @@ class Chain(Trained):
     @torch.inference_mode()
     def sample(self, draws: Draws, given: Given | None) -> Batch:
         drawn = self.text.sample(draws, given)
-        pixels = self.image.draw(drawn["codes"], drawn["tokens"], draws)
+        pixels = self.image.draw(drawn["codes"], drawn["tokens"], draws, drawn.accepted)
         return Batch({**drawn.arrays, "pixels": pixels}, drawn.accepted)
 
 

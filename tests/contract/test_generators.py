@@ -15,11 +15,13 @@ from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import (
     Array,
     Batch,
+    Chained,
     Facts,
     Field,
     Fields,
     FieldsGiven,
     Given,
+    Grids,
     Layout,
     RecordColumn,
     Records,
@@ -31,12 +33,24 @@ from raysynth.training import Trainer, initialise
 
 OPTIONS: dict[str, list[dict[str, Any]]] = {
     "autoregressive": [{}, {"hidden": 16, "embedding": 4, "dropout": 0.0, "orders": 1}],
+    "chain": [
+        {
+            "text": {"use": "language_model", "width": 16, "layers": 1, "heads": 2, "guidance": 1.0, "temperature": 1.0},
+            "image": {"use": "vae", "width": 8, "latent": 4, "couplings": 1, "warmup_steps": 9},
+        }
+    ],
+    "diffusion": [
+        {"width": 8, "steps": 3, "guidance": 2.0},
+        {"width": 8, "steps": 2, "guidance": 1.0, "untold": 0.0, "predicts": "noise"},
+    ],
     "endpoint": [{"url": "http://nobody:1/v1", "model": "m", "shots": 2}],
+    "gan": [{"width": 8, "latent": 4}],
     "language_model": [
         {"width": 16, "layers": 2, "heads": 2, "top_p": 0.9},
         {"width": 16, "layers": 1, "heads": 2, "top_p": 0.9, "guidance": 1.5},
     ],
     "text_vae": [{"width": 24, "latent": 4, "warmup_steps": 9, "temperature": 0.9}],
+    "vae": [{"width": 8, "latent": 4, "couplings": 2, "warmup_steps": 9}],
 }
 """Generator → the options to try it with. A new generator adds its row, and a new layout adds its sample below."""
 
@@ -73,6 +87,27 @@ def _tokens() -> tuple[Layout, Batch, Given]:
     return layout, Batch({"codes": codes, "tokens": tokens}), FieldsGiven({0: np.array([False, True, True])})
 
 
+def _grids() -> tuple[Layout, Batch, Given]:
+    """A bright bar on dark ground, across or upright, as a field tells."""
+    noise = np.random.default_rng(4)
+    codes = np.stack([noise.choice(2, 128, p=[0.7, 0.3]), noise.integers(0, 3, 128)], axis=1).astype(np.int32)
+    pixels = noise.integers(0, 40, (128, 8, 8, 1), dtype=np.uint8)
+    for row, (kind, place) in enumerate(codes):
+        bar = pixels[row] if kind else pixels[row].transpose(1, 0, 2)
+        bar[2 * place + 1 : 2 * place + 3] += np.uint8(180)
+    layout = Grids((Field("kind", "kind", 2), Field("place", "place", 3)), 8, 8, 1)
+    return layout, Batch({"codes": codes, "pixels": pixels.reshape(128, -1)}), FieldsGiven({0: np.array([False, True])})
+
+
+def _chained() -> tuple[Layout, Batch, Given]:
+    """Some of the texts and some of the pictures."""
+    texts, written, given = _tokens()
+    _, painted, _ = _grids()
+    assert isinstance(texts, Tokens)
+    pictures = Grids(texts.fields, 8, 8, 1, texts)
+    return Chained(texts, pictures), Batch({**written.arrays, "pixels": painted["pixels"]}), given
+
+
 def _records() -> tuple[Layout, Batch, Given]:
     noise = np.random.default_rng(3)
     kinds = noise.choice(["a", "b", "c"], 64, p=[0.5, 0.3, 0.2]).tolist()
@@ -97,7 +132,7 @@ def replies(requests: list[Facts]) -> list[Facts]:
     return found
 
 
-SAMPLES = {Fields: _fields, Tokens: _tokens, Records: _records}
+SAMPLES = {Fields: _fields, Tokens: _tokens, Grids: _grids, Chained: _chained, Records: _records}
 """Layout → one of it, rows to learn from, and a condition that some of them meet."""
 
 _learnt: dict[str, Generator] = {}
@@ -203,6 +238,8 @@ def test_a_batch_has_the_rows_asked_for_in_the_layout_of_the_train_rows(
     if isinstance(layout := sample_of(name)[0], Fields):
         assert (made["codes"] >= 0).all()
         assert (made["codes"] < np.array(layout.sizes)).all()
+    if isinstance(layout, Grids):
+        assert len(np.unique(made["pixels"], axis=0)) > KERNEL_ROWS // 4, "each row has a picture of its own"
     if isinstance(layout, Tokens):
         tokens, rows = made["tokens"], np.arange(KERNEL_ROWS)
         assert ((tokens >= 0) & (tokens < layout.vocabulary)).all()

@@ -1,0 +1,88 @@
+"""Blocks of the networks of pictures: residual convolutions that are told something, and what makes a grid coarser or finer.
+
+A picture is read as a grid of small squares (`patch_of`), at most some GRID of them a side, each with all its pixels as channels: what a
+convolution costs, it costs by the cell. Then there are two scales: the grid, and one of half its sides.
+
+Shapes: B rows, C channels, H height, W width, D what is told.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raysynth.layout import Grids
+
+GRID = 16
+
+
+def patch_of(height: int, width: int) -> int:
+    """Pixels of a square's side: the least power of two at which neither side has more than GRID squares; both stay even."""
+    patch = 1
+    while max(height, width) // patch > GRID and height % (4 * patch) == 0 and width % (4 * patch) == 0:
+        patch *= 2
+    return patch
+
+
+class Residual(nn.Module):
+    """x + convolutions of x, which what is told scales and shifts (Perez et al., "FiLM", arXiv 1709.07871). At first it is x alone."""
+
+    def __init__(self, width_in: int, width: int, told: int) -> None:
+        super().__init__()
+        self.norm_in, self.norm = nn.GroupNorm(_groups(width_in), width_in), nn.GroupNorm(_groups(width), width)
+        self.conv_in, self.conv = nn.Conv2d(width_in, width, 3, padding=1), nn.Conv2d(width, width, 3, padding=1)
+        self.film = nn.Linear(told, 2 * width)
+        self.skip = nn.Conv2d(width_in, width, 1) if width_in != width else nn.Identity()
+        nn.init.zeros_(self.conv.weight)
+        nn.init.zeros_(self.film.weight)
+        for bias in (self.conv.bias, self.film.bias):
+            nn.init.zeros_(bias) if bias is not None else None
+
+    def forward(self, x_BCHW: Tensor, told_BD: Tensor) -> Tensor:
+        scale, shift = self.film(told_BD)[:, :, None, None].chunk(2, dim=1)
+        z_BCHW = self.norm(self.conv_in(functional.silu(self.norm_in(x_BCHW))))
+        z_BCHW = self.conv(functional.silu(torch.addcmul(shift + z_BCHW, z_BCHW, scale)))
+        return self.skip(x_BCHW) + z_BCHW
+
+
+class Finer(nn.Module):
+    """Twice the sides: each cell becomes four (Shi et al., "sub-pixel convolution", arXiv 1609.05158)."""
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(width_in, 4 * width, 1)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        return functional.pixel_shuffle(self.conv(x_BCHW), 2)
+
+
+class Decoder(nn.Module):
+    """(B, D) what is told → (B, C, H, W): drawn coarse, then fine."""
+
+    def __init__(self, layout: Grids, width: int, wide: int, blocks: int, told: int) -> None:
+        super().__init__()
+        self.patch = patch_of(layout.height, layout.width)
+        self.sides = (layout.height // self.patch // 2, layout.width // self.patch // 2)
+        self.start = nn.Linear(told, wide * self.sides[0] * self.sides[1])
+        self.coarse = nn.ModuleList(Residual(wide, wide, told) for _ in range(blocks))
+        self.finer = Finer(wide, width)
+        self.fine = nn.ModuleList(Residual(width, width, told) for _ in range(blocks))
+        self.norm = nn.GroupNorm(_groups(width), width)
+        self.write = nn.Conv2d(width, layout.channels * self.patch**2, 3, padding=1)
+
+    def forward(self, told_BD: Tensor) -> Tensor:
+        x_BCHW = self.start(told_BD).unflatten(1, (*self.sides, -1)).permute(0, 3, 1, 2)
+        for block in self.coarse:
+            x_BCHW = block(x_BCHW, told_BD)
+        x_BCHW = self.finer(x_BCHW)
+        for block in self.fine:
+            x_BCHW = block(x_BCHW, told_BD)
+        return functional.pixel_shuffle(self.write(functional.silu(self.norm(x_BCHW))), self.patch)
+
+
+def coarser(width_in: int, width: int) -> nn.Module:
+    """Half the sides: four cells become one."""
+    return nn.Conv2d(width_in, width, 2, stride=2)
+
+
+def _groups(width: int) -> int:
+    return max(1, width // 8)
