@@ -124,7 +124,9 @@ def augmented(rows: Rows, copies: int, change: Change, seed: int) -> Rows:
         matrix[:, 2] += change.shift * right[row], change.shift * down[row]
         picture = rows[0][source][:, ::-1] if mirrored[row] else rows[0][source]
         border = cv2.BORDER_REFLECT_101 if change.mirrored else cv2.BORDER_CONSTANT
-        made[row] = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), borderMode=border).reshape(made.shape[1:])
+        made[row] = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), borderMode=border).reshape(
+            made.shape[1:]
+        )
     return made, rows[1][index]
 
 

@@ -5,7 +5,7 @@ order, two trainers make the same bits, and one that was saved and loaded goes o
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any, cast
@@ -92,16 +92,27 @@ class Trainer:
             turn: torch.optim.AdamW(parameters, lr=self.learning_rate, weight_decay=weight_decay, betas=self.paces[turn].betas)
             for turn, parameters in self.players.items()
         }
+        self.groups = _groups(generator)
         self.average = {name: value.detach().clone() for name, value in generator.state_dict().items()}
         self.best_weights = {name: value.clone() for name, value in self.average.items()}
-        self.cursor = Cursor()
+        self.cursor = Cursor([math.inf] * len(self.groups), [0] * len(self.groups))
 
     def step(self, batch: Batch, epoch: int, step: int) -> float:
         """One round of turns on the batch → the mean of their losses. `step` counts within the epoch."""
         self.generator.train()
         device = next(self.generator.parameters()).device
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.arrays.items()}
-        losses = [self._take_turn(tensors, batch.rows, turn, number) for number, turn in enumerate(self.generator.turns)]
+        learning = {
+            turn
+            for group, best in zip(self.groups, self.cursor.best_epoch, strict=True)
+            if epoch - best <= self.patience
+            for turn in group.turns
+        }
+        losses = [
+            self._take_turn(tensors, batch.rows, turn, number)
+            for number, turn in enumerate(self.generator.turns)
+            if turn in learning
+        ]
         self._average()
         loss = sum(losses) / len(losses)
         self.cursor.epoch, self.cursor.step = epoch, step + 1
@@ -111,19 +122,24 @@ class Trainer:
         return loss
 
     def end_epoch(self, validation: Iterable[Batch]) -> EpochReport:
-        """Judge the averaged weights on the validation rows and remember them where they are the best so far."""
+        """Judge the averaged weights on the validation rows and remember them where they are the best so far, each group by itself."""
         cursor = self.cursor
-        loss = self._validation_loss(validation)
-        train_loss = cursor.loss_sum / max(cursor.loss_count, 1)
-        judged = self.agree(loss if math.isfinite(loss) else train_loss)  # no validation rows: the train loss has to do
-        best = judged < cursor.best_loss
-        if best:
-            cursor.best_loss, cursor.best_epoch = judged, cursor.epoch
-            self.best_weights = {name: value.clone() for name, value in self.average.items()}
-        epoch = cursor.epoch
-        done = epoch + 1 >= self.max_epochs or epoch - cursor.best_epoch >= self.patience
+        losses = self._validation_losses(validation)
+        train_loss, epoch = cursor.loss_sum / max(cursor.loss_count, 1), cursor.epoch
+        bests = [self._judge(number, losses, train_loss) for number in range(len(self.groups))]
+        done = epoch + 1 >= self.max_epochs or all(epoch - best >= self.patience for best in cursor.best_epoch)
         cursor.epoch, cursor.step, cursor.loss_sum, cursor.loss_count = epoch + 1, 0, 0.0, 0
-        return EpochReport(epoch, train_loss, loss, best, done)
+        return EpochReport(epoch, train_loss, _mean(losses, self.generator.turns), any(bests), done)
+
+    def _judge(self, number: int, losses: Mapping[str, float], train_loss: float) -> bool:
+        """Whether the epoch is the group's best."""
+        cursor, group = self.cursor, self.groups[number]
+        loss = _mean(losses, group.turns)
+        judged = self.agree(loss if math.isfinite(loss) else train_loss)  # no validation rows: the train loss has to do
+        if best := judged < cursor.best_loss[number]:
+            cursor.best_loss[number], cursor.best_epoch[number] = judged, cursor.epoch
+            self.best_weights |= {name: self.average[name].clone() for name in group.weights}
+        return best
 
     def best(self) -> Arrays:
         """The averaged weights of the best epoch: what is published."""
@@ -199,35 +215,56 @@ class Trainer:
                 self.average[name].copy_(value)
 
     @torch.no_grad()
-    def _validation_loss(self, validation: Iterable[Batch]) -> float:
-        """Mean per row over the turns, weighted by rows; NaN where there are no rows."""
+    def _validation_losses(self, validation: Iterable[Batch]) -> dict[str, float]:
+        """Turn → its mean per row; nothing where there are no rows."""
         weights = {name: value.clone() for name, value in self.generator.state_dict().items()}
         self.generator.load_state_dict(self.average)
         self.generator.eval()
         device = next(self.generator.parameters()).device
         loss = self.module if self.sharded else self.generator.loss
-        total, rows = 0.0, 0
+        totals, rows = dict.fromkeys(self.generator.turns, 0.0), 0
         for number, batch in enumerate(validation):
             tensors = {name: torch.from_numpy(np.ascontiguousarray(array)).to(device) for name, array in batch.arrays.items()}
             draws = Draws.range(self.seed, f"validation/{number}", 0, batch.rows)
             with self._autocast():
-                losses = [float(loss(tensors, turn, draws)) for turn in self.generator.turns]
-            total, rows = total + sum(losses) / len(losses) * batch.rows, rows + batch.rows
+                for turn in totals:
+                    totals[turn] += float(loss(tensors, turn, draws)) * batch.rows
+            rows += batch.rows
         self.generator.load_state_dict(weights)
-        return total / rows if rows else math.nan
+        return {turn: total / rows for turn, total in totals.items()} if rows else {}
 
 
 @dataclass
 class Cursor:
-    """Where training stands: the next step of the epoch, and what early stopping has seen."""
+    """Where training stands: the next step of the epoch, and what early stopping has seen of each group."""
 
+    best_loss: list[float]
+    best_epoch: list[int]
     epoch: int = 0
     step: int = 0
     steps: int = 0
     loss_sum: float = 0.0
     loss_count: int = 0
-    best_loss: float = math.inf
-    best_epoch: int = 0
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Turns that are judged together, and the names of the weights that they move."""
+
+    turns: tuple[str, ...]
+    weights: tuple[str, ...]
+
+
+def _groups(generator: Trained) -> tuple[_Group, ...]:
+    """Each weight is in the group whose prefix is the longest that its name begins with."""
+    judged, names = generator.judged(), list(generator.state_dict())
+    owner = {name: max((prefix for prefix in judged.values() if name.startswith(prefix)), key=len) for name in names}
+    return tuple(_Group(turns, tuple(name for name in names if owner[name] == prefix)) for turns, prefix in judged.items())
+
+
+def _mean(losses: Mapping[str, float], turns: Sequence[str]) -> float:
+    """Over the turns; NaN where nothing was judged."""
+    return sum(losses[turn] for turn in turns) / len(turns) if losses else math.nan
 
 
 def fit(

@@ -77,7 +77,7 @@ class _Rank:
         best = self.trainer.best() if self._tells else {}
         if self.rank == 0:
             cursor, as_ever = self.trainer.cursor, not last["cut_short"] and self.job.min_workers is None
-            facts = {"epochs": cursor.epoch, "best_epoch": cursor.best_epoch, "reproducible": as_ever}
+            facts = {"epochs": cursor.epoch, "best_epoch": max(cursor.best_epoch), "reproducible": as_ever}
             checkpoints.put_final(self.job.model, best, facts)
 
     @property

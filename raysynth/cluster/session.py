@@ -4,6 +4,7 @@ import atexit
 import os
 import re
 import shlex
+import signal
 import socket
 import sys
 import threading
@@ -120,10 +121,24 @@ def session() -> Generator[Any]:
         _connect(local="RAY_ADDRESS" not in os.environ)
     _quiet_data()
     try:
-        yield ray
+        with _ended_by_sigterm():
+            yield ray
     finally:
         if not connected and not _Kept.blocks:
             _disconnect()
+
+
+@contextmanager
+def _ended_by_sigterm() -> Generator[None]:
+    """As Ctrl+C ends it: what stops a service or a pod sends SIGTERM, at which Ray would abort the driver and leave its own processes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
 
 
 def _connect(*, local: bool) -> None:

@@ -66,6 +66,10 @@ class Pictures(Trained):
         table = {LEARNS_TABLE: list(self.table.parameters())} if self.table is not None else {}
         return self.picture_players() | table
 
+    def judged(self) -> dict[tuple[str, ...], str]:
+        """The table has learnt long before the pictures have."""
+        return {self.picture_turns: "", **({(LEARNS_TABLE,): "table."} if self.table is not None else {})}
+
     def picture_players(self) -> dict[str, list[nn.Parameter]]:
         """Of `picture_turns`."""
         return {"model": [value for name, value in self.named_parameters() if not name.startswith("table.")]}

@@ -82,6 +82,11 @@ class Trained(Generator, nn.Module):
     def players(self) -> dict[str, list[nn.Parameter]]:
         """Turn → the parameters that its optimizer moves."""
 
+    def judged(self) -> dict[tuple[str, ...], str]:
+        """Turns that are judged together → how the names of the weights begin that they move: of each group the best epoch is kept, and it
+        learns no longer once it has had its patience. By default one group, of all turns and weights."""
+        return {self.turns: ""}
+
     def pace(self, turn: str) -> Pace:
         """Of its optimizer."""
         return Pace()

@@ -42,6 +42,9 @@ class Chain(Trained):
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {LEARNS_TEXTS: self.text.players()["model"], **self.image.players()}
 
+    def judged(self) -> dict[tuple[str, ...], str]:
+        return {(LEARNS_TEXTS,): "text.", self.image.turns: "image."}
+
     def pace(self, turn: str) -> Pace:
         """The pictures' as they would have it alone: a pre-trained model of texts learns far more slowly."""
         if turn == LEARNS_TEXTS:

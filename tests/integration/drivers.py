@@ -43,6 +43,17 @@ class Driver:
             os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
+    def terminate(self) -> str:
+        """By SIGTERM, as a service or a pod is stopped → what it wrote. It leaves no process behind."""
+        os.kill(self.process.pid, signal.SIGTERM)
+        written = self.url.with_suffix(".log")
+        assert self.process.wait(timeout=60) == 4, written.read_text()[-3000:]
+        deadline = time.monotonic() + 30
+        while self._pids(""):
+            assert time.monotonic() < deadline, f"processes that it left: {self._pids('')}"
+            time.sleep(0.1)
+        return written.read_text()
+
     def end(self) -> None:
         assert self.process.wait(timeout=DEADLINE_SECONDS) == 0, self.url.with_suffix(".log").read_text()[-3000:]
 

@@ -95,6 +95,17 @@ def test_a_driver_killed_in_training_goes_on_from_its_checkpoint(recipe: Path, g
 
 
 @pytest.mark.slow
+def test_sigterm_ends_a_run_as_ctrl_c_does(recipe: Path, golden: list[str]) -> None:
+    url = recipe.parent / "stopped"
+    for pattern in ("model/*/_raysynth/tmp/checkpoints/epoch-*", "synthetic/*/_raysynth/markers/*.json"):
+        driver = Driver(recipe, url)
+        driver.wait_for(pattern)
+        assert "the same command goes on from here" in driver.terminate()
+    Driver(recipe, url).end()
+    assert names(url) == golden
+
+
+@pytest.mark.slow
 def test_two_drivers_on_one_run_end_well_with_one_outcome(recipe: Path, golden: list[str]) -> None:
     url = recipe.parent / "two"
     both = [Driver(recipe, url), Driver(recipe, url)]
