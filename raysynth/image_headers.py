@@ -40,6 +40,8 @@ def other_format(data: bytes) -> str:
         return "an empty file"
     if _SVG.match(data[:4096].removeprefix(b"\xef\xbb\xbf")):
         return "an SVG, which is a program that draws"
+    if data[4:8] == b"ftyp":  # ISO 14496-12: what cameras and phones write
+        return {b"avif": "AVIF", b"avis": "AVIF"}.get(data[8:12], "HEIC or a film")
     return next((name for start, name in _OTHERS.items() if data.startswith(start)), "no picture that is known")
 
 

@@ -1,7 +1,11 @@
-"""A shard of the input → its rows as prepare keeps them: read, cleaned, with new texts and joined facts; and what was not fit for that."""
+"""A shard of the input → its rows as prepare keeps them: read, cleaned, with new texts and joined facts; and what was not fit for that.
+
+A shard's rows are one table, but those with pictures are several, of GROUP_BYTES: an archive is one shard, however large it is.
+"""
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
@@ -11,9 +15,21 @@ from raysynth.knowledge import Knowledge
 from raysynth.schema import Schema
 from raysynth.sources.base import BadRow, Shard, Source
 from raysynth.stages.prepare_text import Texts
-from raysynth.stages.snapshot import check_unchanged
+from raysynth.stages.snapshot import check_unchanged, of_each
 
 UNREADABLE = -1  # the `_row` of a file that is in quarantine as a whole
+GROUP_BYTES = 128 << 20
+
+
+@dataclass
+class Kept:
+    """Some of a shard's rows: those that pass the filters of texts (`first`: the place of the first of them among all of the shard), the
+    bad ones, and how many the filters took, by reason."""
+
+    rows: pa.Table | None
+    first: int = 0
+    bad: list[BadRow] = field(default_factory=list[BadRow])
+    filtered: Counter[str] = field(default_factory=Counter[str])
 
 
 @dataclass(frozen=True)
@@ -29,16 +45,18 @@ class Reader:
     known: Knowledge | None = None
     max_pixels: int = MAX_PIXELS
 
-    def kept(self, part: int) -> tuple[pa.Table | None, list[BadRow], Counter[str]]:
-        """A shard's rows that pass the filters of texts, the bad ones, and how many the filters took, by reason."""
-        pieces, bad = self.cleaned(part)
-        if not pieces:
-            return None, bad, Counter()
-        rows = pa.concat_tables(pieces)
-        if self.texts is None:
-            return rows, bad, Counter()
-        rows, filtered = self.texts.kept(rows, self.schema)
-        return rows, bad, filtered
+    def kept(self, part: int) -> Iterator[Kept]:
+        """What is kept of a shard, in its order; of rows with pictures some at a time."""
+        first = 0
+        for pieces, bad in self.cleaned(part):
+            if not pieces:
+                yield Kept(None, first, bad)
+                continue
+            rows, filtered = pa.concat_tables(pieces), Counter[str]()
+            if self.texts is not None:
+                rows, filtered = self.texts.kept(rows, self.schema)
+            yield Kept(rows, first, bad, filtered)
+            first += rows.num_rows
 
     @property
     def read_schema(self) -> Schema:
@@ -46,10 +64,11 @@ class Reader:
         joined = {column.name for column in self.known.columns} if self.known is not None else set()
         return Schema(tuple(column for column in self.schema if column.name not in joined))
 
-    def cleaned(self, part: int) -> tuple[list[pa.Table], list[BadRow]]:
+    def cleaned(self, part: int) -> Iterator[tuple[list[pa.Table], list[BadRow]]]:
         """A shard's rows in the schema's types, and the rows that are not fit for it: a broken file counts as one."""
         shard, texts = self.shards[part], self.texts
         told = texts.told if texts is not None and texts.replaces else None
+        most_bytes = GROUP_BYTES if any(column.kind == "image" for column in self.schema) else None
         pieces: list[pa.Table] = []
         bad: list[BadRow] = []
         try:
@@ -58,8 +77,10 @@ class Reader:
                 made = rows if texts is None else texts.rows(rows, self.schema)
                 pieces.append(made if self.known is None else self.known.joined(made))
                 bad += [*(unreadable if texts is None else map(texts.bad, unreadable)), *unfit]
-        except UnreadableError as error:  # whatever could be read of it is left out too
+                if most_bytes is not None and sum(piece.nbytes for piece in pieces) >= most_bytes:
+                    yield pieces, bad
+                    pieces, bad = [], []
+        except UnreadableError as error:  # whatever could be read of it is left out too, but for groups that are done
             pieces, bad = [], [BadRow(shard.file.path, UNREADABLE, str(error), "")]
-        for file in shard.files or (shard.file,):
-            check_unchanged(file)
-        return pieces, bad
+        of_each(shard.all_files, check_unchanged)
+        yield pieces, bad
