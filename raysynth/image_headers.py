@@ -21,7 +21,7 @@ _OTHERS = {  # what people take for pictures that we keep, by how it begins
     b"\x00\x00\x01\x00": "ICO",
     b"8BPS": "PSD",
 }
-_SVG = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>]", re.DOTALL | re.IGNORECASE)
+_SVG = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]", re.DOTALL | re.IGNORECASE)
 
 
 def format_of(data: bytes) -> Format | None:

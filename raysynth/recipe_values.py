@@ -80,14 +80,14 @@ def format_of(name: str) -> str | None:
 
 
 def _format_within(url: str) -> str | None:
-    """What most files of a folder or glob are, as it is listed; those that are hidden in a folder do not count."""
+    """What most files of a folder or glob are, as it is listed; hidden ones do not count."""
     try:
-        _, files = matched(url, lambda path: not re.search(r"(^|/)[._]", path))
+        _, files = matched(url, lambda _: True)
     except StoreError as error:
         raise refused(
             f"the format cannot be told from the URL, nor from what lies there: {error}. Write source: {{use: parquet, url: …}}"
         ) from None
-    found = Counter(filter(None, (format_of(file.path) for file in files)))
+    found = Counter(filter(None, (format_of(file.path) for file in files if not re.search(r"(^|/)[._]", file.path))))
     order = list(FORMATS)
     return min(found, key=lambda use: (-found[use], order.index(use)), default=None)
 
