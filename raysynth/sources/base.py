@@ -10,7 +10,7 @@ import pyarrow as pa
 from raysynth.schema import Kind
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class InputFile:
     """One file of the snapshot: path relative to the source's root, its absolute URL, size, and the store's tag of its content."""
 

@@ -38,7 +38,7 @@ from raysynth.stages.prepare_text import (
     texts_of,
     warn_of_others,
 )
-from raysynth.stages.reader import UNREADABLE, Reader
+from raysynth.stages.reader import UNREADABLE, PackedShards, Reader
 from raysynth.stages.repeated_rows import duplicates, near_duplicates_of
 from raysynth.stages.snapshot import HASHES, check_unchanged, hashes_of, is_packaged, known_hashes, of_each, snapshot_of
 
@@ -63,7 +63,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         schema = schema_of(recipe, profile, known)
         warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
-        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known, max_pixels_of(recipe))
+        reader = Reader(source, PackedShards(shards), schema, date_formats(profile, schema), texts, known, max_pixels_of(recipe))
         drop = duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(make_files, recipe, reader, drop, near_duplicates_of(reader, profile.rows))
         folder.write_json("_raysynth/profile.json", seen.to_json(schema))
@@ -102,11 +102,11 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
 
 
 def _check_columns(recipe: Recipe, table: pa.Table) -> None:
-    """DataError on a column of a type that no table keeps, RecipeError on conversations where the codec writes none, as far as the first
-    rows show: before all are read."""
+    """DataError on a column of a type that no table keeps, RecipeError on conversations or pictures where the codec writes none, as far as
+    the first rows show: before all are read."""
     profile = Profile.observe(table.slice(0, 1000))
     schema = infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
-    if any(column.kind == "turns" for column in schema):
+    if any(column.kind in ("turns", "image") for column in schema):
         check_codec(recipe, schema)
 
 

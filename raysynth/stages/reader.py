@@ -3,9 +3,12 @@
 A shard's rows are one table, but those with pictures are several, of GROUP_BYTES: an archive is one shard, however large it is.
 """
 
+import json
+import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import overload
 
 import pyarrow as pa
 
@@ -13,12 +16,42 @@ from raysynth.cleaning import MAX_PIXELS, clean
 from raysynth.errors import UnreadableError
 from raysynth.knowledge import Knowledge
 from raysynth.schema import Schema
-from raysynth.sources.base import BadRow, Shard, Source
+from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages.prepare_text import Texts
 from raysynth.stages.snapshot import check_unchanged, of_each
 
 UNREADABLE = -1  # the `_row` of a file that is in quarantine as a whole
 GROUP_BYTES = 128 << 20
+
+
+class PackedShards(Sequence[Shard]):
+    """Shards as they travel with every task: of a million files, a worker that reads some makes no million objects."""
+
+    def __init__(self, shards: Sequence[Shard]) -> None:
+        self._packed = tuple(map(_packed, shards))
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+    @overload
+    def __getitem__(self, part: int) -> Shard: ...
+    @overload
+    def __getitem__(self, part: slice) -> list[Shard]: ...
+    def __getitem__(self, part: int | slice) -> Shard | list[Shard]:
+        return [_unpacked(one) for one in self._packed[part]] if isinstance(part, slice) else _unpacked(self._packed[part])
+
+
+def _packed(shard: Shard) -> bytes:
+    files = [
+        [[file.path, file.url, file.size_bytes, file.etag] for file in some] for some in ((shard.file,), shard.files, shard.beside)
+    ]
+    return zlib.compress(json.dumps([shard.first_row, shard.rows, shard.groups, files]).encode(), 1)
+
+
+def _unpacked(data: bytes) -> Shard:
+    first_row, rows, groups, files = json.loads(zlib.decompress(data))
+    (file,), some, beside = ([InputFile(*one) for one in these] for these in files)
+    return Shard(file, first_row, rows, tuple(groups), tuple(some), tuple(beside))
 
 
 @dataclass
@@ -38,7 +71,7 @@ class Reader:
     become columns; `max_pixels`: of a picture."""
 
     source: Source
-    shards: tuple[Shard, ...]
+    shards: Sequence[Shard]
     schema: Schema
     formats: dict[str, str]
     texts: Texts | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +34,7 @@ from raysynth.sources.images import Images
 from raysynth.stages import prepare
 from raysynth.stages.first_rows import first_rows
 from raysynth.stages.profile import Seen, _surveyor
-from raysynth.stages.reader import Reader
+from raysynth.stages.reader import PackedShards, Reader
 from raysynth.stages.repeated_rows import _cut_hashes, _repeated
 from raysynth.stores.memory import Memory
 
@@ -170,6 +171,8 @@ def test_many_small_files_are_listed_and_cut_quickly() -> None:
     source = Images("memory://x")
     shards = source.shards(files)
     assert [len(shard.files) for shard in shards] == [10_000, 10_000]
+    packed = PackedShards(shards)
+    assert list(packed) == shards and len(cloudpickle.dumps(packed)) < 30 * len(files)
     assert source.known_rows(files) == 20_000
 
 
