@@ -47,7 +47,7 @@ def clean(
             columns.append(nulls(table.num_rows, column.type))
             continue
         if column.kind == "image":
-            values, wrong = _images(table.column(column.name), max_pixels)
+            values, wrong = checked_images(table.column(column.name), max_pixels)
             columns.append(values)
             for at, reason in wrong.items():
                 reasons.setdefault(at, []).append(f"column '{column.name}': {reason}")
@@ -99,7 +99,7 @@ def row_hash(table: pa.Table, schema: Schema) -> Words:
     return mix(total)
 
 
-def _images(column: pa.ChunkedArray, max_pixels: int) -> tuple[pa.Array, dict[int, str]]:
+def checked_images(column: pa.ChunkedArray, max_pixels: int) -> tuple[pa.Array, dict[int, str]]:
     """(rows,) pictures that can be decoded, upright and of 8 bits; and row → why it holds none. Such rows are null."""
     try:
         from raysynth.pictures import NoPictureError, checked, data_of, image_array, paths_of  # a table needs none of it

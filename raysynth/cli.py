@@ -14,7 +14,7 @@ import typer
 from raysynth import progress
 from raysynth.cluster.session import pin_cpu
 from raysynth.commands import about_runs, answer, keys, monitor, servers
-from raysynth.commands.arguments import Overrides, RecipePath, format_of_folder, show
+from raysynth.commands.arguments import Overrides, RecipePath, show
 from raysynth.errors import RaysynthError, StoppedError
 
 if TYPE_CHECKING:
@@ -133,12 +133,12 @@ def profile(
     from raysynth.stages.prepare import check_source, source_of
     from raysynth.stages.profile import run as survey
 
-    use = use or format_of_folder(source)
     recipe = parse_recipe({"name": "profile", "source": {"use": use, "url": source} if use else source})
     asked = source_of(recipe)
-    shards = asked.shards(check_source(recipe))
+    files = check_source(recipe)
+    shards, notes = asked.shards(files), asked.notes(files)
     with session():
-        show(survey(asked, shards, workers=2))
+        show(survey(asked, shards, workers=2, notes=notes))
 
 
 def _stage(last: str, path: Path, overrides: list[str] | None, *, force: bool = False) -> None:

@@ -21,7 +21,7 @@ _OTHERS = {  # what people take for pictures that we keep, by how it begins
     b"\x00\x00\x01\x00": "ICO",
     b"8BPS": "PSD",
 }
-_SVG = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>]", re.DOTALL | re.IGNORECASE)
+_SVG = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]", re.DOTALL | re.IGNORECASE)
 
 
 def format_of(data: bytes) -> Format | None:
@@ -40,6 +40,8 @@ def other_format(data: bytes) -> str:
         return "an empty file"
     if _SVG.match(data[:4096].removeprefix(b"\xef\xbb\xbf")):
         return "an SVG, which is a program that draws"
+    if data[4:8] == b"ftyp":  # ISO 14496-12: what cameras and phones write
+        return {b"avif": "AVIF", b"avis": "AVIF"}.get(data[8:12], "HEIC or a film")
     return next((name for start, name in _OTHERS.items() if data.startswith(start)), "no picture that is known")
 
 

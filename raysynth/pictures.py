@@ -6,7 +6,7 @@ pixels (`packed`), so that a chain of them decodes and encodes once.
 
 import io
 import math
-import struct
+import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, cast
 
@@ -52,11 +52,13 @@ def checked(data: bytes, *, max_pixels: int) -> bytes:
             f"it has {size[1]:,} × {size[0]:,} pixels, and from 1 to {max_pixels:,} may be. See prepare.image.max_pixels"
         )
     try:
-        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
             return _plain(image, data)
-    except NoPictureError:
+    except (NoPictureError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, UnidentifiedImageError) as error:
+    except UnidentifiedImageError:  # what it says names a place in memory, and so is another one each time
+        raise NoPictureError(f"its {kind.upper()} header is broken") from None
+    except Exception as error:  # the decoders meet whatever bytes there are, and raise whatever they come upon
         raise NoPictureError(f"its {kind.upper()} data are broken ({error})") from None
 
 
@@ -69,7 +71,7 @@ def _plain(image: Image.Image, data: bytes) -> bytes:
     plain = image.mode in _PLAIN_MODES and turn in (None, 0, 1) and "transparency" not in image.info
     if plain and _is_decoded_alike(data, image):
         return data
-    upright = cast("Image.Image", ImageOps.exif_transpose(image))
+    upright = ImageOps.exif_transpose(image)
     return encoded(_eight_bits(upright))
 
 

@@ -1,20 +1,24 @@
 """What stands behind a key of a recipe, in any of the ways in which it may be written → one form of it; a reason where it cannot be that."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
-from raysynth.errors import RecipeError
+from raysynth.errors import RecipeError, StoreError
 from raysynth.expressions import Expression
+from raysynth.sources._files import matched
 
 FORMATS = {
     "examples": r"examples://.+",
     "parquet": r".+\.(parquet|pq)",
     "csv": r".+\.(csv|tsv)(\.gz)?",
     "jsonl": r".+\.(jsonl|ndjson)(\.gz)?",
+    "images": r".+\.(jpe?g|jpe|jfif|png|webp|zip|tar|tar\.gz|tgz)",
+    "idx": r".+(idx[1-4]?-ubyte|\.idx[1-4]?)(\.gz)?",
     "text": r".+\.txt(\.gz)?",
 }
 NO_LANGUAGE = "must be a code of ISO 639 in lower case, such as en"
@@ -61,15 +65,31 @@ def _is_scalar(value: Any) -> bool:
 
 
 def with_format(value: Any) -> Any:
-    """`examples://flights` or a mapping without `use` → a mapping with it, by the ending of the URL."""
+    """`examples://flights` or a mapping without `use` → a mapping with it, by the ending of the URL, or by what lies in the folder."""
     named: dict[str, Any] = {"url": value} if isinstance(value, str) else dict(value) if isinstance(value, Mapping) else {}
     url = named.get("url")
     if not isinstance(url, str) or "use" in named:
         return named if named else value
-    for use, pattern in FORMATS.items():
-        if re.fullmatch(pattern, url, re.IGNORECASE):
-            return {"use": use, **named}
-    raise refused("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl, text)")
+    if use := format_of(url) or _format_within(without_credentials(url)):
+        return {"use": use, **named}
+    raise refused("the format cannot be told from the URL. Write source: {use: parquet, url: …} (or csv, jsonl, images, idx, text)")
+
+
+def format_of(name: str) -> str | None:
+    return next((use for use, pattern in FORMATS.items() if re.fullmatch(pattern, name, re.IGNORECASE)), None)
+
+
+def _format_within(url: str) -> str | None:
+    """What most files of a folder or glob are, as it is listed; hidden ones do not count."""
+    try:
+        _, files = matched(url, lambda _: True)
+    except StoreError as error:
+        raise refused(
+            f"the format cannot be told from the URL, nor from what lies there: {error}. Write source: {{use: parquet, url: …}}"
+        ) from None
+    found = Counter(filter(None, (format_of(file.path) for file in files if not re.search(r"(^|/)[._]", file.path))))
+    order = list(FORMATS)
+    return min(found, key=lambda use: (-found[use], order.index(use)), default=None)
 
 
 def named_part(value: Any, default: str | None = None) -> Any:

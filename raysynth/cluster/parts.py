@@ -37,7 +37,8 @@ def write_parts(
     with Progress(stage, plan.parts, "parts") as progress:
         progress.at(plan.parts - left)
         size: dict[str, Any] = {"workers": workers, "num_cpus": num_cpus, "num_gpus": num_gpus}
-        for position, _ in map_items(tasks, lambda: _Writer(folder, plan, make()), keep=keep, **size):
+        bare = Plan(plan.parts, {})  # its facts may be as long as the input's list of files, and no task asks for them
+        for position, _ in map_items(tasks, lambda: _Writer(folder, bare, make()), keep=keep, **size):
             progress.advance(len(tasks[position]))
             left -= len(tasks[position])
             if left:  # a command that has made its last part commits it

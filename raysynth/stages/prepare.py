@@ -5,7 +5,7 @@ prepare.text, texts are made anew and filtered right after the cleaning, and wha
 """
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from raysynth.cleaning import MAX_PIXELS, split_of
 from raysynth.cluster.parts import FilesOf, write_parts
+from raysynth.cluster.stalled import beats
 from raysynth.commits import Table
 from raysynth.derived import expressions_of, with_sizes
 from raysynth.errors import DataError, RecipeError, UnreadableError
@@ -37,9 +38,9 @@ from raysynth.stages.prepare_text import (
     texts_of,
     warn_of_others,
 )
-from raysynth.stages.reader import UNREADABLE, Reader
+from raysynth.stages.reader import UNREADABLE, PackedShards, Reader
 from raysynth.stages.repeated_rows import duplicates, near_duplicates_of
-from raysynth.stages.snapshot import HASHES, check_unchanged, hashes_of, is_packaged, known_hashes, snapshot_of
+from raysynth.stages.snapshot import HASHES, check_unchanged, hashes_of, is_packaged, known_hashes, of_each, snapshot_of
 
 ROWS_VERSION = 2
 SPLITS = ("train", "validation", "holdout")
@@ -53,6 +54,8 @@ def run(recipe: Recipe, run: Run) -> Folder:
     snapshot = snapshot_of(files, known_hashes(run))
     folder = run.folder("prepared", folder_id({**_facts(recipe, texts), **joined_facts(known), "snapshot": snapshot}))
     if not folder.committed:
+        for note in source.notes(files):
+            say(stage="prepare", warning=note)
         shards = source.shards(files)
         _check_columns(recipe, first_rows(recipe, source, shards)[1])
         seen = profile_of(source, shards, texts, _kinds(recipe), workers=recipe.generate.workers)
@@ -60,7 +63,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         schema = schema_of(recipe, profile, known)
         warn_of_others(schema, seen.personal)
         facts = {"schema": schema.to_json(), "snapshot": snapshot, "columns_found": len(profile.to_json()["columns"])}
-        reader = Reader(source, tuple(shards), schema, date_formats(profile, schema), texts, known, max_pixels_of(recipe))
+        reader = Reader(source, PackedShards(shards), schema, date_formats(profile, schema), texts, known, max_pixels_of(recipe))
         drop = duplicates(reader) if recipe.prepare.drop_duplicates else {}
         make = partial(make_files, recipe, reader, drop, near_duplicates_of(reader, profile.rows))
         folder.write_json("_raysynth/profile.json", seen.to_json(schema))
@@ -91,7 +94,7 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
                     return shard, table
                 wrong += [f"file '{row.path}', row {row.row}: {row.reason}" for row in bad[:1]]
         except UnreadableError as error:
-            check_unchanged(shard.file)
+            of_each(shard.all_files, check_unchanged)
             wrong.append(str(error))
     if wrong:
         raise DataError(f"source.url: '{recipe.source.url}' has no row that can be read. {wrong[0]}")
@@ -99,11 +102,11 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
 
 
 def _check_columns(recipe: Recipe, table: pa.Table) -> None:
-    """DataError on a column of a type that no table keeps, RecipeError on conversations where the codec writes none, as far as the first
-    rows show: before all are read."""
+    """DataError on a column of a type that no table keeps, RecipeError on conversations or pictures where the codec writes none, as far as
+    the first rows show: before all are read."""
     profile = Profile.observe(table.slice(0, 1000))
     schema = infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
-    if any(column.kind == "turns" for column in schema):
+    if any(column.kind in ("turns", "image") for column in schema):
         check_codec(recipe, schema)
 
 
@@ -177,40 +180,51 @@ def _kind(type: pa.DataType) -> Any:
 
 
 def make_files(recipe: Recipe, reader: Reader, drop: dict[int, Any], near: dict[int, Any] | None = None) -> FilesOf:
-    """On a worker: a part is one shard, read, cleaned, derived and split. `drop`, `near`: part → the `_row` numbers of duplicates."""
+    """On a worker: a part is one shard, read, cleaned, derived and split. `drop`, `near`: part → the places of duplicates among its rows."""
     derive = expressions_of(reader.schema, recipe.derive)
 
     def files_of(part: int) -> Iterable[Table]:
-        rows, bad, filtered = reader.kept(part)
-        if rows is not None:
-            distinct = _without(rows, drop.get(part))
-            rows = _without(distinct, (near or {}).get(part))
-            if rows.num_rows < distinct.num_rows:
-                filtered[NEAR_DUPLICATE] = distinct.num_rows - rows.num_rows
-            for name, expression in derive.items():
-                rows = rows.append_column(name, expression.evaluate(rows))
-            rows = rows.select([*ROW_ID, *reader.schema.names])
-            splits = split_of(
-                rows,
-                seed=recipe.seed,
-                validation=recipe.prepare.validation,
-                holdout=recipe.prepare.holdout,
-                group_by=recipe.prepare.group_by,
-            )
-            for number, split in enumerate(SPLITS):
-                taken = rows.filter(pa.array(splits == number))
-                yield split, taken if taken.num_rows else None, {}
+        rows, bad, filtered, tell = 0, list[BadRow](), Counter[str](), beats(part)
+        for kept in reader.kept(part):
+            tell()
+            bad += kept.bad
+            filtered += kept.filtered
+            if kept.rows is None:
+                continue
+            places = np.arange(kept.first, kept.first + kept.rows.num_rows)
+            distinct = ~np.isin(places, drop.get(part, ()))
+            left = distinct & ~np.isin(places, (near or {}).get(part, ()))
+            if surplus := int(distinct.sum() - left.sum()):
+                filtered[NEAR_DUPLICATE] += surplus
+            rows += int(left.sum())
+            yield from _split(recipe, reader.schema, derive, kept.rows if left.all() else kept.rows.filter(pa.array(left)))
         yield "quarantine", _quarantine(bad) if bad else None, _counted(rows, bad, filtered)
 
     return files_of
 
 
-def _counted(rows: pa.Table | None, bad: list[BadRow], filtered: Counter[str]) -> dict[str, Any]:
+def _split(recipe: Recipe, schema: Schema, derive: Mapping[str, Expression], rows: pa.Table) -> Iterable[Table]:
+    for name, expression in derive.items():
+        rows = rows.append_column(name, expression.evaluate(rows))
+    rows = rows.select([*ROW_ID, *schema.names])
+    splits = split_of(
+        rows,
+        seed=recipe.seed,
+        validation=recipe.prepare.validation,
+        holdout=recipe.prepare.holdout,
+        group_by=recipe.prepare.group_by,
+    )
+    for number, split in enumerate(SPLITS):
+        taken = rows.filter(pa.array(splits == number))
+        yield split, taken if taken.num_rows else None, {}
+
+
+def _counted(rows: int, bad: list[BadRow], filtered: Counter[str]) -> dict[str, Any]:
     """What a part's marker notes."""
     reasons = Counter(row.reason for row in bad)
     broken = [row.path for row in bad if row.row == UNREADABLE]
     return {
-        "rows": (rows.num_rows if rows is not None else 0) + filtered.total() + len(bad),
+        "rows": rows + filtered.total() + len(bad),
         "bad": len(bad),
         "reasons": dict(reasons.most_common(20)),
         **({"unreadable": broken} if broken else {}),
@@ -222,12 +236,6 @@ def _quarantine(bad: list[BadRow]) -> pa.Table:
     ordered = sorted(bad, key=lambda row: (row.path, row.row))
     rows = [{FILE: row.path, ROW: row.row, "reason": row.reason, "text": row.text} for row in ordered]
     return pa.Table.from_pylist(rows, schema=QUARANTINE)
-
-
-def _without(rows: pa.Table, dropped: Any) -> pa.Table:
-    if dropped is None:
-        return rows
-    return rows.filter(pa.array(~np.isin(rows.column(ROW).to_numpy(), dropped)))
 
 
 def check_varies(prepared: Folder, column: str, key: str) -> None:

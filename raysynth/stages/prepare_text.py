@@ -208,7 +208,8 @@ def warn_of_others(schema: Schema, personal: Mapping[str, Counter[str]]) -> None
 def near_duplicates(
     threshold: float, shards: int, rows: int, kept: Callable[[int], pa.Table], schema: Schema
 ) -> dict[int, NDArray[np.int64]]:
-    """Part → the `_row` numbers to leave out. `kept`: part → its clean rows, on a worker; `rows`: how many there are in all, at most."""
+    """Part → the `_row` numbers, of `kept`, to leave out. `kept`: part → its clean rows, on a worker; `rows`: how many there are in all,
+    at most."""
     bands, columns = Bands.of(threshold), text_columns(schema)
     buckets = bands.buckets(rows)
     shared = map_reduce(range(shards), partial(_cut_keys, kept, bands, buckets, columns), shared_keys, buckets=buckets)

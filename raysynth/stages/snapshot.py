@@ -1,18 +1,24 @@
 """The input files → the snapshot by which they are known: path, size and SHA-256 of each; and whether one is still what was listed."""
 
 import hashlib
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar, cast
 
 from raysynth.errors import DataError
-from raysynth.runs import SYSTEM, Run
+from raysynth.runs import READERS, SYSTEM, Run
 from raysynth.sources.base import InputFile
 from raysynth.stores.base import store_for
 
 HASHES = "hashes.json"
+FEW = 16  # files at a time: many small ones cost their round trips, so several are on their way
+
+Result = TypeVar("Result")
 
 
 def snapshot_of(files: list[InputFile], known: dict[str, str]) -> list[dict[str, Any]]:
-    return [{"path": file.path, "bytes": file.size_bytes, "sha256": known.get(_tag(file)) or _sha256(file)} for file in files]
+    hashes = of_each(files, lambda file: known.get(_tag(file)) or _sha256(file))
+    return [{"path": file.path, "bytes": file.size_bytes, "sha256": sha256} for file, sha256 in zip(files, hashes, strict=True)]
 
 
 def known_hashes(run: Run) -> dict[str, str]:
@@ -39,11 +45,23 @@ def _sha256(file: InputFile) -> str:
     if is_packaged(file):
         return file.etag
     hashed, start, store = hashlib.sha256(), 0, store_for(file.url)
-    while data := store.read_range(file.url, start, 32 << 20):
+    while start < file.size_bytes and (data := store.read_range(file.url, start, min(32 << 20, file.size_bytes - start))):
         hashed.update(data)
         start += len(data)
-    check_unchanged(file)
+    check_unchanged(file)  # one that has grown is no longer what was listed
     return hashed.hexdigest()
+
+
+def of_each(files: Sequence[InputFile], ask: Callable[[InputFile], Result]) -> list[Result]:
+    """What is asked of each file, in their order, several at a time."""
+    if len(files) < FEW:
+        return [ask(file) for file in files]
+
+    def ask_some(start: int) -> list[Result]:
+        return [ask(file) for file in files[start : start + FEW]]
+
+    with ThreadPoolExecutor(READERS) as pool:
+        return [result for results in pool.map(ask_some, range(0, len(files), FEW)) for result in results]
 
 
 def is_packaged(file: InputFile) -> bool:

@@ -7,6 +7,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from stat import S_ISDIR
 from uuid import uuid4
 
 from raysynth.errors import StoreError
@@ -76,7 +77,7 @@ class File(Store):
                 facts = path.stat()
         except FileNotFoundError:
             return None
-        if path.is_dir():
+        if S_ISDIR(facts.st_mode):
             return None
         # The inode and its change time stand in for a content tag: any rewrite changes one of them, and nobody can set them back.
         return Stat("file://" + str(path), facts.st_size, f"{facts.st_ino:x}-{facts.st_ctime_ns:x}", facts.st_mtime)

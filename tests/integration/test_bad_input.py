@@ -123,7 +123,7 @@ def test_a_folder_is_profiled_by_what_lies_in_it_or_refused(
     assert json.loads(capsys.readouterr().out)["rows"] == 60
     Path("none").mkdir()
     assert call(monkeypatch, "profile", "none") == 2
-    assert "no folder with Parquet, CSV, JSON Lines or text files" in capsys.readouterr().err
+    assert "the format cannot be told from the URL" in capsys.readouterr().err
 
 
 def test_watching_ends_well_and_a_stopped_stage_says_that_it_goes_on(tmp_path: Path) -> None:

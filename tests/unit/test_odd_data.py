@@ -216,10 +216,10 @@ def test_a_truncated_parquet_file_goes_to_quarantine_by_name(shard_bytes: int, t
     pq.write_table(columns("a", "b"), tmp_path / "good.parquet")
     reader = reader_of(Parquet(str(tmp_path), shard_bytes=shard_bytes))
     assert len(reader.shards) == 2
-    pieces, (bad,) = reader.cleaned(0)
+    ((pieces, (bad,)),) = reader.cleaned(0)
     assert not pieces and (bad.path, bad.row) == ("broken.parquet", -1)
     assert "file 'broken.parquet': no whole Parquet file" in bad.reason
-    assert sum(piece.num_rows for piece in reader.cleaned(1)[0]) == ROWS
+    assert sum(piece.num_rows for pieces, _ in reader.cleaned(1) for piece in pieces) == ROWS
 
 
 def test_broken_pages_take_the_whole_file_out(tmp_path: Path) -> None:
@@ -230,7 +230,7 @@ def test_broken_pages_take_the_whole_file_out(tmp_path: Path) -> None:
     data[at : at + 200] = bytes(200)
     path.write_bytes(data)
     pq.write_table(table, tmp_path / "good.parquet")
-    pieces, bad = reader_of(Parquet(str(tmp_path), rows_per_table=100)).cleaned(0)
+    ((pieces, bad),) = reader_of(Parquet(str(tmp_path), rows_per_table=100)).cleaned(0)
     assert not pieces and [row.path for row in bad] == ["broken.parquet"]
 
 
@@ -274,7 +274,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused_not_quarantined(use: ty
     written(tmp_path / "a.parquet", columns("a", "b"))
     still = reader_of(Parquet(str(tmp_path)))
     with pytest.raises(DataError, match=rf"a\.parquet: {told}. Run again"):
-        Reader(use(str(tmp_path)), still.shards, still.schema, {}).cleaned(0)
+        list(Reader(use(str(tmp_path)), still.shards, still.schema, {}).cleaned(0))
 
 
 def prepared_folder(tmp_path: Path, table: pa.Table) -> Folder:

@@ -190,7 +190,7 @@ def test_near_duplicates_are_left_out_and_counted_beside_the_filters(tmp_path: P
     recipe = recipe_of(
         tmp_path / "a.parquet", {"near_duplicates": 0.8, "min_characters": 3}, schema={"columns": {"review": {"kind": "text"}}}
     )
-    rows, _, noted, _, _ = made(recipe, near={0: [2]})
+    rows, _, noted, _, _ = made(recipe, near={0: [1]})  # the place among those that the filters left
     assert rows["_row"].to_pylist() == [0] and noted == {"rows": 3, "bad": 0, "near_duplicate": 1, "too_short": 1}
 
 

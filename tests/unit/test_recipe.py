@@ -15,6 +15,7 @@ from raysynth.errors import RecipeError
 from raysynth.recipe import Recipe
 from raysynth.recipe_files import load_recipe, parse_recipe, recipe_schema
 from raysynth.recipe_reference import recipe_reference
+from raysynth.recipe_values import with_format
 
 ROOT = Path(__file__).parents[2]
 SOURCE = """
@@ -112,8 +113,16 @@ def test_the_url_says_the_format(tmp_path: Path, url: str, use: str) -> None:
     assert recipe_of(tmp_path, f"source: {{url: {url}, delimiter: ';'}}").source.options == {"delimiter": ";"}
 
 
-def test_a_folder_needs_a_format(tmp_path: Path) -> None:
-    assert "the format cannot be told" in refusal(tmp_path, "source: s3://bucket/flights/")[0]
+def test_a_folder_is_what_most_files_in_it_are(tmp_path: Path) -> None:
+    for name in ("a/1.jpg", "a/2.PNG", "a/metadata.csv", "a/.x.txt", "a/.y.txt", "a/.z.txt"):
+        (tmp_path / "rows" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "rows" / name).touch()
+    for url in (f"{tmp_path}/rows/", f"{tmp_path}/rows", f"{tmp_path}/rows/*/*", "x/**/*.JPG", "x.tar.gz"):
+        assert with_format(url)["use"] == "images"
+    assert with_format("train-images-idx3-ubyte.gz")["use"] == "idx"
+    (tmp_path / "none").mkdir()
+    assert "the format cannot be told" in refusal(tmp_path, f"source: {tmp_path}/none/")[0]
+    assert "the format cannot be told" in refusal(tmp_path, "source: nowhere://bucket/flights/")[0]
     assert recipe_of(tmp_path, "source: {use: parquet, url: s3://bucket/flights/}").source.use == "parquet"
 
 
