@@ -16,6 +16,7 @@ from raysynth.metrics._corpus import coded
 from raysynth.metrics.base import WORD, Score, Seen, Side
 from raysynth.metrics.fidelity import text_embeddings
 from raysynth.metrics.fidelity._kneser_ney import KneserNey
+from raysynth.metrics.fidelity._laws import frechet
 from raysynth.metrics.fidelity._mauve import mauve
 from raysynth.metrics.privacy import text_copies
 from raysynth.metrics.privacy._longest import longest_common
@@ -357,7 +358,7 @@ def test_mauve_falls_with_what_is_missing_and_with_what_is_invented_and_tells_no
 def test_frechet_of_two_normal_laws() -> None:
     noise = np.random.default_rng(0)
     one, two = noise.normal(0, 1, (20_000, 2)), noise.normal(3, 2, (20_000, 2))
-    assert text_embeddings.frechet(one.astype(np.float32), two.astype(np.float32)) == pytest.approx(
+    assert frechet(one.astype(np.float32), two.astype(np.float32)) == pytest.approx(
         2 * (3**2 + (2 - 1) ** 2), rel=0.02
     )
 
