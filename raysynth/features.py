@@ -35,6 +35,11 @@ def is_class(column: Column) -> bool:
     return column.kind in _CLASSES
 
 
+def may_label(column: Column) -> bool:
+    """Its values can be what a text or a picture is of."""
+    return is_class(column) or column.kind == "integer"
+
+
 def numbers(values: pa.ChunkedArray) -> NDArray[np.float64]:
     """(rows,) float64 of a numeric or temporal column; NaN where it is null or not finite."""
     type_ = values.type

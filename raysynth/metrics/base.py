@@ -22,9 +22,9 @@ WORD = "_word"
 """A column of every table that a metric is given: the uint64 hash of the row's id, by which samples are taken."""
 ORIGIN = "_origin"
 """Only in rows of the mix: real, augmented or synthetic."""
-PICTURE_ROWS, PICTURE_SIDE = 5000, 64
-"""Pictures are many times what other cells are: a sample keeps those of its first rows, made smaller where a side is longer; the others
-are null."""
+PICTURE_ROWS = 5000
+"""Pictures are many times what other cells are: a sample keeps those of so many rows, the first ones, as `image_frames.thumbnails`; the
+others are null."""
 
 
 class Stats(Protocol):

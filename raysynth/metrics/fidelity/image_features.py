@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysynth.metrics._corpus import Pair, by_column
-from raysynth.metrics._images import Frame, Pictured, image_columns, label_classes, may_label
+from raysynth.image_frames import Frame, image_columns
+from raysynth.metrics._images import Pictured, label_classes, tells_label
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.metrics.fidelity._cover import cover
 from raysynth.metrics.fidelity._laws import frechet, kernel_distance
@@ -117,7 +118,7 @@ class ImageFeatures(Metric):
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
         from threadpoolctl import threadpool_limits
 
-        target = self.target if may_label(self.schema, self.target) else None
+        target = self.target if tells_label(self.schema, self.target) else None
         classes = label_classes(seen.samples["train"], target) if target is not None and "train" in seen.samples else []
         found: list[dict[str, Pair]] = [{} for _ in self.names]
         facts: dict[str, Any] = {"features": "own", "label": target if classes else None, "pictures_of_each": 0, "learnt_from": 0}

@@ -15,7 +15,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.metrics._corpus import Pair, by_column
-from raysynth.metrics._images import Frame, Pictured, image_columns, pixels_in, squared
+from raysynth.image_frames import Frame, image_columns, pixels_in, squared
+from raysynth.metrics._images import Pictured
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.schema import Schema
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysynth.metrics._images import MOST_CLASSES, Frame, Pictured, image_columns, label_classes, may_label
+from raysynth.image_frames import Frame, image_columns
+from raysynth.metrics._images import MOST_CLASSES, Pictured, label_classes, tells_label
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.schema import Schema
 
@@ -45,7 +46,7 @@ class ImageDownstream(Metric):
 
     @classmethod
     def applies(cls, schema: Schema, target: str | None) -> bool:
-        return bool(image_columns(schema)) and may_label(schema, target)
+        return bool(image_columns(schema)) and tells_label(schema, target)
 
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
         if not self.applies(self.schema, self.target):
