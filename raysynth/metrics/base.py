@@ -36,8 +36,8 @@ class Stats(Protocol):
 @dataclass(frozen=True)
 class Seen:
     """What the first pass saw. `samples`: the `sample_rows` rows of lowest hashed id of each side, sorted by it (so a shorter head is
-    a sample too), with WORD; of pictures see PICTURE_ROWS. `rows`: how many rows there are in all. `contents`: of train and holdout, the sorted distinct hashes of
-    the rows' contents (`cleaning.row_hash`)."""
+    a sample too), with WORD; of pictures see PICTURE_ROWS. `rows`: how many rows there are in all. `contents`: of train and holdout, the
+    sorted distinct hashes of the rows' contents (`cleaning.row_hash`)."""
 
     samples: Mapping[Side, pa.Table]
     rows: Mapping[Side, int]

@@ -89,8 +89,8 @@ class Service:
         return Admitted(served, sampler, ask.rows, ask.offset, seed, columns)
 
     async def tables(self, order: Admitted) -> AsyncIterator[pa.Table]:
-        """The rows, at most PIECE_ROWS at a time, and no more than PIECE_BYTES of bare pixels. 429 when too many rows are owed already, 408 when the time is over, 422 when the rules
-        and `where` cannot be met. Who stops reading stops the work."""
+        """The rows, at most PIECE_ROWS at a time and PIECE_BYTES of bare pixels. 429 when too many rows are owed already, 408 when the
+        time is over, 422 when the rules and `where` cannot be met. Who stops reading stops the work."""
         if self._owed_rows and self._owed_rows + order.rows > self.settings.max_waiting_rows:
             self.meters.refused("rows")
             raise too_many(f"{self._owed_rows:,} rows are owed already, and {self.settings.max_waiting_rows:,} may be", 1)

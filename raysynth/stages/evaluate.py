@@ -197,9 +197,7 @@ def _threshold(sample_rows: int, rows: int) -> int:
     return 2**64 - 1 if wanted >= rows else int(wanted / rows * 2**64)
 
 
-def _glimpser(
-    schema: Schema, below: Mapping[Side, int], pictured: Mapping[Side, int], seed: int
-) -> Callable[[Piece], _Glimpse]:
+def _glimpser(schema: Schema, below: Mapping[Side, int], pictured: Mapping[Side, int], seed: int) -> Callable[[Piece], _Glimpse]:
     """`below`, `pictured`: the hashes up to which rows are sampled, and keep their pictures."""
 
     def look(piece: Piece) -> _Glimpse:

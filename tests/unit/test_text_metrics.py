@@ -358,9 +358,7 @@ def test_mauve_falls_with_what_is_missing_and_with_what_is_invented_and_tells_no
 def test_frechet_of_two_normal_laws() -> None:
     noise = np.random.default_rng(0)
     one, two = noise.normal(0, 1, (20_000, 2)), noise.normal(3, 2, (20_000, 2))
-    assert frechet(one.astype(np.float32), two.astype(np.float32)) == pytest.approx(
-        2 * (3**2 + (2 - 1) ** 2), rel=0.02
-    )
+    assert frechet(one.astype(np.float32), two.astype(np.float32)) == pytest.approx(2 * (3**2 + (2 - 1) ** 2), rel=0.02)
 
 
 def test_without_the_encoder_the_score_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

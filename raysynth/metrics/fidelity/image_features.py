@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from raysynth.metrics._corpus import Pair, by_column
 from raysynth.image_frames import Frame, image_columns
+from raysynth.metrics._corpus import Pair, by_column
 from raysynth.metrics._images import Pictured, label_classes, tells_label
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.metrics.fidelity._cover import cover

@@ -14,8 +14,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.metrics._corpus import Pair, by_column
 from raysynth.image_frames import Frame, image_columns, pixels_in, squared
+from raysynth.metrics._corpus import Pair, by_column
 from raysynth.metrics._images import Pictured
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.schema import Schema
@@ -90,7 +90,9 @@ class ImageNearest(Metric):
         facts: dict[str, Any] = {"train_pictures": near.train, "synthetic_asked": 0, "holdout_asked": 0}
         for column, squares in near.squares.items():
             asked = self._asked[column]
-            synthetic, holdout = (np.sqrt(part) / (255 * asked.points.shape[1] ** 0.5) for part in np.split(squares, [asked.synthetic]))
+            synthetic, holdout = (
+                np.sqrt(part) / (255 * asked.points.shape[1] ** 0.5) for part in np.split(squares, [asked.synthetic])
+            )
             if not np.isfinite(squares).all() or not len(synthetic):
                 continue
             facts["synthetic_asked"] += len(synthetic)

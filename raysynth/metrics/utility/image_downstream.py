@@ -2,7 +2,7 @@
 on real); and whether the labels of synthetic pictures are what a network of real ones says of them.
 
 The measure is the macro F1: the mean over the labels, rare ones counting as much as frequent ones. The network is small and learns from
-scratch, some thirty thousand looks at a picture.
+scratch, by some twenty thousand looks at a picture.
 """
 
 from collections.abc import Mapping
