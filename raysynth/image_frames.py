@@ -83,7 +83,7 @@ class Frame:
 
     def points(self, pictures: "Sequence[Pixels]") -> NDArray[np.float32]:
         """(N, H·W·C) whole numbers around 0. Up to 1,023 of them, float32 has their products and sums without rounding."""
-        return self.of(pictures).reshape(len(pictures), -1).astype(np.float32) - _MIDDLE
+        return self.of(pictures).reshape(len(pictures), self.height * self.width * self.channels).astype(np.float32) - _MIDDLE
 
 
 def squared(one: NDArray[np.float32], two: NDArray[np.float32]) -> NDArray[np.float64]:

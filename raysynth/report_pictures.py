@@ -68,9 +68,9 @@ def cell_pictures(column: pa.ChunkedArray) -> list[dict[str, str] | None]:
 
 
 def _column(name: str, sides: Mapping[str, pa.Table | None], label: str | None) -> tuple[int, list[_Group]]:
-    """How many real pictures were compared, and the groups, the most frequent label first."""
+    """How many real pictures were compared, and the groups: the most frequent labels in their order."""
     rows = {side: table for side, table in sides.items() if table is not None}
-    known = levels([rows["synthetic"]], label)[:MOST_LABELS] if label is not None else []
+    known = sorted(levels([rows["synthetic"]], label)[:MOST_LABELS], key=_order) if label is not None else []
     pictures = {side: _of_labels(table.slice(0, _COMPARED), name, label, known) for side, table in rows.items()}
     real = [pixels for of_label in pictures["real"].values() for pixels in of_label]
     made = {number: of_label[:SHOWN] for number, of_label in pictures["synthetic"].items() if number < max(1, len(known))}
@@ -82,6 +82,11 @@ def _column(name: str, sides: Mapping[str, pa.Table | None], label: str | None) 
         shown = {side: of_label.get(number, [])[:SHOWN] for side, of_label in pictures.items()}
         groups.append(_Group(known[number] if known else None, shown, [real[place] for place in at], distances))
     return len(real), groups
+
+
+def _order(label: str) -> tuple[float, str]:
+    """Whole numbers by their size, before texts."""
+    return (float(label) if label.lstrip("-").isdecimal() else float("inf"), label)
 
 
 def _of_labels(rows: pa.Table, name: str, label: str | None, known: Sequence[str]) -> "dict[int, list[Pixels]]":

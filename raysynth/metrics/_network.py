@@ -4,7 +4,7 @@ Shapes: N pictures, B of a batch, H height, W width, C channels, F features, K c
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import cast
 
@@ -84,7 +84,7 @@ def learnt(pixels: NDArray[np.uint8], labels: NDArray[np.int64], *, classes: int
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
+def one_thread() -> Generator[None]:
     """Sums of several threads differ in the last bits, and threads that wait spin."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)

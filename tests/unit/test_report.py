@@ -155,7 +155,7 @@ def test_every_kind_of_column_constant_null_and_infinite_ones_too() -> None:
     text = page(report(schema, table, table))
     check(text)
     assert text.count("No value on either side") == 4
-    assert "Not plotted, being ids, texts or JSON: id, text." in text
+    assert "Not plotted, being ids, texts, images or JSON: id, text." in text
     check(page(report(schema, table.slice(0, 0), table)))
     check(page(report(schema, table, table.slice(0, 0))))
     check(page(report(schema, table, table.select(["integer"]))))
@@ -316,7 +316,7 @@ def test_the_nearest_picture_of_a_copy_is_the_copied_one_and_far_by_nothing() ->
     real = pictured(1)
     text = page(replace(report(pictures_of.SCHEMA, real, real.slice(5, 4)), real_pictures=True))
     check(text)
-    assert '<div class="apart"><span>0.000</span><span>0.000</span>' in text
+    assert '<div class="apart"><span>0.00</span><span>0.00</span>' in text
     synthetic, nearest = sheets(text)[1:3]
     assert np.array_equal(synthetic, nearest)
 

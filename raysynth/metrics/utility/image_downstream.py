@@ -79,7 +79,8 @@ class _Task:
             if side in seen.samples
         }
         empty = Pictured([], np.zeros(0, np.int64))
-        frame = Frame.around(*(pictured.get(side, empty).pictures for side in ("synthetic", "train")), SIDE)
+        synthetic, train = (pictured.get(side, empty).pictures for side in ("synthetic", "train"))
+        frame = Frame.around(synthetic, train, SIDE)
         self.sides = {side: _Rows(frame.of(found.pictures), found.labels) for side, found in pictured.items()}
         self.train, self.holdout, self.synthetic = (
             self.sides.get(side, _Rows(frame.of([]), empty.labels)) for side in ("train", "holdout", "synthetic")
