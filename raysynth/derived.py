@@ -19,6 +19,14 @@ def with_sizes(schema: Schema, derive: Mapping[str, str]) -> Schema:
     return schema
 
 
+def size_columns(schema: Schema) -> frozenset[str]:
+    """The columns of `with_sizes` that a schema has."""
+    images = [column.name for column in schema.learnt if column.kind == "image"]
+    own = {f"{image}_{size}" for image in images for size in _SIZES} & set(schema.names)
+    names = own or (set(_SIZES) if len(images) == 1 else set[str]())
+    return frozenset(name for name in names if name in schema and schema[name].derived)
+
+
 def expressions_of(schema: Schema, derive: Mapping[str, str]) -> dict[str, Expression]:
     """By the column that each makes, in the order in which they are computed."""
     sizes = {

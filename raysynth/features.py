@@ -1,6 +1,7 @@
 """Prepared rows → arrays that judges take: codes and numbers for trees (`Table`), points of a space for distances (`Points`).
 
-Columns of kind id, text, turns, image and json are left out: they are made anew, or are no number and no class.
+Columns of kind id, text, turns, image and json are left out: they are made anew, or are no number and no class. So is the size of an image:
+pictures are learnt at one size, whatever the real ones have.
 """
 
 from collections.abc import Sequence
@@ -12,23 +13,31 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from raysynth.derived import size_columns
 from raysynth.schema import Column, Schema
 
 CATEGORIES = 254  # scikit-learn's boosting takes 255 of a column; the rarer ones share the last code
 _CLASSES = ("category", "boolean")
-_LEFT_OUT = ("id", "text", "turns", "image", "json")
+NO_VALUES = ("id", "text", "turns", "image", "json")
+"""Kinds whose columns have no distribution."""
 BOUND = 1e150  # what lies beyond counts as this much: squares and sums stay finite
 _FAR = 6.0  # spreads from the median; from there on distances grow by their logarithm, or one outlier would decide what is near
 
 
 def judged(schema: Schema) -> Schema:
     """The columns that judges look at."""
-    return Schema(tuple(column for column in schema if column.kind not in _LEFT_OUT))
+    sizes = size_columns(schema)
+    return Schema(tuple(column for column in schema if column.kind not in NO_VALUES and column.name not in sizes))
 
 
 def is_class(column: Column) -> bool:
     """Its values have no order that a distance or a correlation could use."""
     return column.kind in _CLASSES
+
+
+def may_label(column: Column) -> bool:
+    """Its values can be what a text or a picture is of."""
+    return is_class(column) or column.kind == "integer"
 
 
 def numbers(values: pa.ChunkedArray) -> NDArray[np.float64]:

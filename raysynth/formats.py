@@ -19,8 +19,8 @@ import pyarrow.parquet as pq
 
 from raysynth.commits import parquet_bytes
 from raysynth.errors import DataError, StoreError
-from raysynth.schema import TURNS
-from raysynth.texts import is_text, texts, values
+from raysynth.schema import IMAGE, TURNS
+from raysynth.texts import images_of, is_nested, is_text, texts, values
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain values and most unions of types
 
@@ -34,7 +34,7 @@ FORMATS: dict[str, str] = {
 """Format → media type, in the order in which they are preferred where a request leaves the choice."""
 
 ARROW_END = b"\xff\xff\xff\xff\x00\x00\x00\x00"  # the end-of-stream mark: https://arrow.apache.org/docs/format/Columnar.html
-BATCH_ROWS = 65_536  # of text made at a time: an Arrow string array holds 2 GiB
+BATCH_ROWS, BATCH_BYTES = 65_536, 1 << 28  # of text made at a time: an Arrow string array holds 2 GiB
 _FORMULA = (
     r"\A([=+\-@\t\r'])"  # what a spreadsheet would run, and the mark itself: https://owasp.org/www-community/attacks/CSV_Injection
 )
@@ -127,7 +127,7 @@ class Ndjson(Writer):
 
 class Csv(Writer):
     """RFC 4180 with line feeds. Text is quoted, so that an empty one is not a null; a text that a spreadsheet would run as a formula, or
-    that starts with ', has one ' put before it. Turns are a text of JSON."""
+    that starts with ', has one ' put before it. Turns and images are a text of JSON."""
 
     def begin(self) -> bytes:
         self.between = ["", *[","] * (len(self.schema) - 1), "\n"]
@@ -211,7 +211,9 @@ def decode(format: str, data: bytes, schema: pa.Schema, rows: int | None = None)
 
 
 def _batches(table: pa.Table, schema: pa.Schema, most_rows: int = BATCH_ROWS) -> list[pa.RecordBatch]:
-    batches = table.select(schema.names).combine_chunks().to_batches(max_chunksize=most_rows)
+    rows = table.select(schema.names)
+    most_rows = min(most_rows, max(1, BATCH_BYTES * rows.num_rows // max(1, rows.nbytes)))
+    batches = rows.combine_chunks().to_batches(max_chunksize=most_rows)
     return [batch for batch in batches if batch.num_rows]
 
 
@@ -236,13 +238,13 @@ def _json_cells(column: pa.Array) -> pa.Array:
     if pa.types.is_floating(type):
         odd = pc.invert(pc.is_finite(column))
         return pc.if_else(odd, _quoted(text), text) if pc.any(odd).as_py() else text
-    is_bare = pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_duration(type) or type == TURNS
+    is_bare = pa.types.is_boolean(type) or pa.types.is_integer(type) or pa.types.is_duration(type) or is_nested(type)
     return text if is_bare else _quoted(text)
 
 
 def _csv_cells(column: pa.Array) -> pa.Array:
     text = texts(column)
-    if not is_text(column.type) and column.type != TURNS:
+    if not is_text(column.type) and not is_nested(column.type):
         return text
     return _quoted(pc.replace_substring(pc.replace_substring_regex(text, _FORMULA, r"'\1"), '"', '""'))
 
@@ -278,13 +280,15 @@ def _loaded(data: bytes, media: str) -> Any:
 
 
 def _table(columns: list[list[Any]], schema: pa.Schema) -> pa.Table:
-    made = [
-        pa.array(column, field.type)
-        if pa.types.is_boolean(field.type) or field.type == TURNS
-        else values(pa.array(column, pa.string()), field.type)
-        for column, field in zip(columns, schema, strict=True)
-    ]
+    made = [_column(column, field.type) for column, field in zip(columns, schema, strict=True)]
     return pa.Table.from_arrays(made, schema=schema)
+
+
+def _column(cells: list[Any], type: pa.DataType) -> pa.Array:
+    """Parsed JSON → values."""
+    if type == IMAGE:
+        return images_of(cells)
+    return pa.array(cells, type) if pa.types.is_boolean(type) or type == TURNS else values(pa.array(cells, pa.string()), type)
 
 
 def _read_csv(data: bytes, schema: pa.Schema) -> pa.Table:

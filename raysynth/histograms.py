@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from raysynth.features import BOUND, is_class, numbers
+from raysynth.features import BOUND, NO_VALUES, is_class, numbers
 from raysynth.schema import Column, Schema
 
 LEAST_ROWS = 5
@@ -20,7 +20,7 @@ BINS = 24
 
 def histograms(rows: pa.Table, schema: Schema) -> dict[str, dict[str, Any]]:
     """Column → {missing: share of nulls, values: [[value, share], …] or edges: [BINS + 1], shares: [BINS]}. Edges are numbers, of dates
-    and times ISO text; ids, texts and JSON have neither."""
+    and times ISO text; ids, texts, images and JSON have neither."""
     return {column.name: _histogram(rows.column(column.name), column) for column in schema if column.name in rows.column_names}
 
 
@@ -28,7 +28,7 @@ def _histogram(values: pa.ChunkedArray, column: Column) -> dict[str, Any]:
     found: dict[str, Any] = {"missing": round(values.null_count / max(1, len(values)), 6)}
     if is_class(column):
         found["values"] = _shares_of_values(values)
-    elif column.kind not in ("id", "text", "json"):
+    elif column.kind not in NO_VALUES:
         found |= _shares_of_bins(values, column)
     return found
 

@@ -56,6 +56,14 @@ def size_of(data: bytes) -> tuple[int, int] | None:
         return None
 
 
+def described(data: bytes) -> str:
+    """`PNG 28 × 28, 412 bytes`: width and height."""
+    kind, size = format_of(data), size_of(data)
+    if kind is None or size is None:
+        return f"{other_format(data)}, {len(data):,} bytes"
+    return f"{kind.upper()} {size[1]:,} × {size[0]:,}, {len(data):,} bytes"
+
+
 def _png(data: bytes) -> tuple[int, int] | None:
     if data[12:16] != b"IHDR":
         return None

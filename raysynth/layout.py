@@ -94,6 +94,12 @@ class Chained(Layout):
     pictures: Grids
 
 
+def picture_bytes(layout: Layout | None) -> int:
+    """Of the picture of a row, as bare pixels; 0 where rows have none."""
+    grids = layout.pictures if isinstance(layout, Chained) else layout
+    return grids.height * grids.width * grids.channels if isinstance(grids, Grids) else 0
+
+
 @dataclass(frozen=True)
 class RecordColumn:
     """What may stand in one column of Records, in JSON's terms. `values`: one of these (None: whatever is of the type); `minimum` and

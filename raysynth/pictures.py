@@ -182,6 +182,15 @@ def resized(pixels: Pixels, height: int, width: int) -> Pixels:
     return cast("Pixels", made.reshape(height, width, pixels.shape[2]))
 
 
+def within(pixels: Pixels, side: int) -> Pixels:
+    """Where a side is longer, both are made smaller by one factor."""
+    factor = side / max(pixels.shape[:2])
+    if factor >= 1:
+        return pixels
+    height, width = (max(1, round(length * factor)) for length in pixels.shape[:2])
+    return resized(pixels, height, width)
+
+
 def in_channels(pixels: Pixels, channels: int) -> Pixels:
     """Grey (1) or RGB (3), whichever it was."""
     if pixels.shape[2] == channels:

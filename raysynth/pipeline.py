@@ -83,7 +83,9 @@ def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
     if last == "mix":
         return
     if recipe.evaluate is not None:
-        made.evaluation = _timed("evaluate", lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made)))
+        made.evaluation = _timed(
+            "evaluate", lambda: evaluate.run(recipe, run, prepared, synthetic, made.mixed, _told(made), made.augmented)
+        )
     if last == "evaluate":
         return
     publish.run(recipe, run, prepared, model, synthetic, made.mixed, made.evaluation, force=force)

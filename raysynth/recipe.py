@@ -274,6 +274,10 @@ class Evaluate(Keys):
     sample_rows: int = Field(
         default=200_000, ge=100, description="Rows of each side that scores which cannot look at every row rest on."
     )
+    real_pictures: bool = Field(
+        default=False,
+        description="The report shows real and augmented pictures beside the synthetic ones, and is then as private as they are.",
+    )
 
 
 class KnowledgeFiles(Keys):

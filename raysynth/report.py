@@ -16,9 +16,10 @@ import pyarrow.compute
 from numpy.typing import NDArray
 
 from raysynth.card import recipe_text, shown
-from raysynth.features import is_class, judged, levels, texts
+from raysynth.features import NO_VALUES, is_class, judged, levels, texts
 from raysynth.gates import Gate
 from raysynth.metrics.base import WORD, Side
+from raysynth.report_pictures import cell_pictures, contact_sheets
 from raysynth.report_plots import associations, colour_key, heat_map, histogram, plotted, short
 from raysynth.report_texts import side_by_side
 from raysynth.schema import Column, Schema
@@ -68,6 +69,21 @@ EXPLAINED: Mapping[str, str] = {
     "text_utility_synthetic": "How well a judge of labels does on held-out real texts if it learnt from synthetic texts alone.",
     "text_utility_real": "How well it does if it learnt from as many real texts: what the other two are measured by.",
     "text_utility_mix": "How well it does if it learnt from the mix of real and synthetic texts.",
+    "image_frechet": "How far the pictures are from real ones, by features that a small network learnt from real train pictures: 0 is "
+    "the same, 2 has nothing in common. Comparable within one data set only.",
+    "image_kid": "The same by another measure, which few pictures do not bend: 0 is the same, 14 has nothing in common.",
+    "image_precision": "The share of synthetic pictures that lie where real ones lie: do they look plausible?",
+    "image_recall": "The share of real pictures that lie where synthetic ones lie: is every kind there?",
+    "image_density": "How closely real pictures surround the synthetic ones; more than 1 is possible.",
+    "image_coverage": "The share of real pictures that have a synthetic one close by.",
+    "image_diversity": "How much the pictures of one label differ, over how much real ones do: 0 is one picture always, 1 is as real ones.",
+    "image_memorised": "The share of synthetic pictures as near to a real train picture as the nearest hundredth of held-out ones are, in "
+    "pixels.",
+    "image_copies": "The share of synthetic pictures that equal a real train picture in every pixel, at a small size.",
+    "image_utility_synthetic": "How well a small network labels held-out real pictures if it learnt from synthetic ones alone.",
+    "image_utility_real": "How well it does if it learnt from as many real pictures: what the other two are measured by.",
+    "image_utility_mix": "How well it does if it learnt from the mix of real and synthetic pictures.",
+    "image_label_fidelity": "The share of synthetic pictures whose label is what a network of real pictures says of them.",
     "label_fidelity": "The share of synthetic texts whose label is what a judge of real texts says of them.",
 }
 
@@ -76,7 +92,8 @@ EXPLAINED: Mapping[str, str] = {
 class Report:
     """`scores`: as in scores.json. `samples`: of each side a sample of its rows, of train, holdout and synthetic at least; `rows`: how many
     there are in all. `stages`: {stage, id, rows, bytes, seconds, cpu_seconds} each, None where it is not known. `real_texts`: real texts
-    may be shown beside the synthetic ones, whole; the page is then as private as they are."""
+    may be shown beside the synthetic ones, whole; `real_pictures`: real pictures, and `augmented` ones; the page is then as private as they
+    are. `target`: the column by whose values pictures are shown."""
 
     name: str
     scores: Sequence[Mapping[str, Any]]
@@ -88,13 +105,16 @@ class Report:
     stages: Sequence[Mapping[str, Any]] = ()
     warnings: Sequence[str] = ()
     real_texts: bool = False
+    real_pictures: bool = False
+    augmented: pa.Table | None = None
+    target: str | None = None
 
 
 def page(facts: Report) -> str:
     """The same facts give the same bytes, with one version of matplotlib."""
     train, synthetic = (_sample(facts, side) for side in ("train", "synthetic"))
     order = worst_first(facts.schema, facts.scores)
-    shown_columns, plain = order[:MOST_PLOTS], [column for column in facts.schema if column.kind in ("id", "text", "json")]
+    shown_columns, plain = order[:MOST_PLOTS], [column for column in facts.schema if column.kind in NO_VALUES]
     return _template().render(
         name=facts.name,
         verdict=verdict(facts.gates),
@@ -109,12 +129,19 @@ def page(facts: Report) -> str:
         not_plotted=[column.name for column in plain],
         maps=_maps(facts.schema, order, train, synthetic),
         texts=side_by_side(facts.schema, train, synthetic, whole=facts.real_texts),
+        pictures=contact_sheets(
+            facts.schema,
+            {"real": train, "augmented": facts.augmented, "synthetic": synthetic},
+            facts.target,
+            shows_real=facts.real_pictures,
+        ),
         sample=_cells(facts.schema, synthetic),
         sampled={side: table.num_rows for side, table in facts.samples.items()},
         recipe=recipe_text(facts.recipe) if facts.recipe else "",
         stages=facts.stages,
         least_real=LEAST_REAL,
         real_texts=facts.real_texts,
+        real_pictures=facts.real_pictures,
     )
 
 
@@ -172,6 +199,12 @@ def _copied(score: Mapping[str, Any]) -> str:
     return f"{value:.3%} of the synthetic rows repeat a real train row cell by cell{beside}."
 
 
+def _copied_pictures(score: Mapping[str, Any]) -> str:
+    value = float(score["value"])
+    beside = "" if score["ceiling"] is None else f"; of real held-out ones {score['ceiling']:.3%} are"
+    return f"{value:.3%} of the synthetic pictures are as near to a real train picture as only few real ones are{beside}."
+
+
 def _copied_texts(score: Mapping[str, Any]) -> str:
     value = float(score["value"])
     if value == 0:
@@ -186,6 +219,8 @@ _TOLD = {
     "text_utility_synthetic": _useful,
     "exact_copies": _copied,
     "text_copies": _copied_texts,
+    "image_utility_synthetic": _useful,
+    "image_memorised": _copied_pictures,
 }
 
 
@@ -358,12 +393,17 @@ def _apart(difference: NDArray[np.float64], names: Sequence[str]) -> list[tuple[
 
 def _cells(schema: Schema, synthetic: pa.Table) -> dict[str, Any]:
     columns = list(schema)[:_SAMPLE_COLUMNS]
-    cells = [_texts(synthetic.column(column.name).slice(0, _SAMPLE_ROWS)) for column in columns]
+    cells = [_shown_cells(column, synthetic.column(column.name).slice(0, _SAMPLE_ROWS)) for column in columns]
     return {
         "columns": columns,
         "rows": list(zip(*cells, strict=True)) if cells else [],
         "left_out": len(schema) - len(columns),
     }
+
+
+def _shown_cells(column: Column, values: pa.ChunkedArray) -> Sequence[Any]:
+    """Texts, or of an image {uri, alt}; None for a null."""
+    return cell_pictures(values) if column.kind == "image" else _texts(values)
 
 
 def _texts(values: pa.ChunkedArray) -> list[str | None]:

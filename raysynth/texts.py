@@ -4,8 +4,11 @@
   where ISO 8601 has no common form, it is its number of units since 1970.
 - A duration is a whole number of its unit, a decimal is text, a float the shortest text that gives it back, or NaN, Infinity, -Infinity.
 - Turns are JSON: [{"role": …, "content": …}, …].
+- An image is JSON: {"bytes": its file in base64 (RFC 4648, section 4), "path": where it came from, or null}.
 """
 
+import json
+from base64 import b64decode, b64encode
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -14,7 +17,8 @@ import pyarrow as pa
 import pyarrow.compute
 
 from raysynth.errors import DataError
-from raysynth.schema import TURNS
+from raysynth.image_headers import described
+from raysynth.schema import IMAGE, TURNS
 from raysynth.turns import as_json, of_json
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse plain values and most unions of types
@@ -33,6 +37,8 @@ def texts(column: pa.Array) -> pa.Array:
     type = column.type
     if type == TURNS:
         return as_json(column)
+    if type == IMAGE:
+        return _image_texts(column)
     if pa.types.is_timestamp(type):
         return _moment_texts(column)
     if pa.types.is_date(type):
@@ -45,6 +51,44 @@ def texts(column: pa.Array) -> pa.Array:
     if not any(test(type) for test in simple):
         raise DataError(f"type {type}: it has no text. Ask for Arrow or Parquet, or leave the column out")
     return column.cast(pa.string())
+
+
+def is_nested(type: pa.DataType) -> bool:
+    """Whether its text is JSON that holds more than one value: turns, and images."""
+    return type in (TURNS, IMAGE)
+
+
+def images_of(cells: list[dict[str, str | None] | None]) -> pa.Array:
+    """(rows,) objects as `texts` writes them, parsed → (rows,) of type IMAGE. ValueError where one is no such object."""
+    found: list[dict[str, Any] | None] = []
+    for cell in cells:
+        if cell is None:
+            found.append(None)
+            continue
+        if set(cell) != {"bytes", "path"}:
+            raise ValueError("an image is written as bytes and path")
+        data = cell["bytes"]
+        found.append({"bytes": None if data is None else b64decode(data, validate=True), "path": cell["path"]})
+    return pa.array(found, IMAGE)
+
+
+def described_images(rows: pa.Table) -> pa.Table:
+    """With a few words in place of each picture: what people are shown where there is no room for it."""
+    for place, field in enumerate(rows.schema):
+        if field.type == IMAGE:
+            cells = rows.column(place).to_pylist()
+            told = [None if cell is None or cell["bytes"] is None else described(cell["bytes"]) for cell in cells]
+            rows = rows.set_column(place, field.name, pa.array(told, pa.string()))
+    return rows
+
+
+def _image_texts(column: pa.Array) -> pa.Array:
+    return pa.array([None if cell is None else _image_text(cell) for cell in column.to_pylist()], pa.string())
+
+
+def _image_text(cell: dict[str, Any]) -> str:
+    data = "null" if cell["bytes"] is None else f'"{b64encode(cell["bytes"]).decode()}"'
+    return f'{{"bytes": {data}, "path": {json.dumps(cell["path"], ensure_ascii=False)}}}'
 
 
 def _float_texts(column: pa.Array) -> pa.Array:
@@ -95,6 +139,8 @@ def values(text: pa.Array, type: pa.DataType) -> pa.Array:
     """(rows,) strings → values; the reverse of `texts`."""
     if type == TURNS:
         return of_json(text)
+    if type == IMAGE:
+        return images_of([None if cell is None else json.loads(cell) for cell in text.to_pylist()])
     if pa.types.is_time(type):
         moments = pc.binary_join_element_wise("1970-01-01T", text, "").cast(pa.timestamp(cast("pa.Time64Type", type).unit))
         return moments.cast(pa.int64()).cast(pa.int32() if pa.types.is_time32(type) else pa.int64()).cast(type)

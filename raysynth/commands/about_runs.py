@@ -17,10 +17,11 @@ def preview(
     where: Conditions = None,
 ) -> None:
     """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both.
-    Where generate.unique drew rows again, the data set is read, and it ends."""
+    Where generate.unique drew rows again, the data set is read, and it ends. Of an image its format and size are told."""
     from raysynth.models import load_model
     from raysynth.runs import read_numbers
     from raysynth.sampler import Sampler
+    from raysynth.texts import described_images
 
     found = existing(run)
     folder = found.current("model")
@@ -35,7 +36,7 @@ def preview(
         drawn = read_numbers(synthetic, range(offset, offset + rows))
     else:
         drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
-    for row in drawn.to_pylist():
+    for row in described_images(drawn).to_pylist():
         sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
 
 

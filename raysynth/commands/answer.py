@@ -33,13 +33,15 @@ def answer(
 
     from raysynth.committed_rows import committed
     from raysynth.retrieval import Replies
+    from raysynth.texts import described_images
     from raysynth.where import parse_where, satisfied
 
     known = committed(existing(run), rows)
     asked, reply = _columns(known.schema, asked, reply)
     wanted = parse_where(conditions_of(where), known.schema)
-    found = [table.filter(pa.array(satisfied(wanted, table))) for table in known.tables("train", MOST_ROWS)]
-    replies = Replies(pa.concat_tables([known.schema.arrow.empty_table(), *found]), asked, reply, by)
+    tables = known.tables("train", MOST_ROWS)
+    found = [described_images(table.filter(pa.array(satisfied(wanted, table)))) for table in tables]
+    replies = Replies(pa.concat_tables([described_images(known.schema.arrow.empty_table()), *found]), asked, reply, by)
     answers = replies.answers(question, most)
     if not answers:
         progress.say(stage="answer", warning="no row has a word in common with the question")

@@ -22,6 +22,9 @@ WORD = "_word"
 """A column of every table that a metric is given: the uint64 hash of the row's id, by which samples are taken."""
 ORIGIN = "_origin"
 """Only in rows of the mix: real, augmented or synthetic."""
+PICTURE_ROWS = 5000
+"""Pictures are many times what other cells are: a sample keeps those of so many rows, the first ones, as `image_frames.thumbnails`; the
+others are null."""
 
 
 class Stats(Protocol):
@@ -33,8 +36,8 @@ class Stats(Protocol):
 @dataclass(frozen=True)
 class Seen:
     """What the first pass saw. `samples`: the `sample_rows` rows of lowest hashed id of each side, sorted by it (so a shorter head is
-    a sample too), with WORD. `rows`: how many rows there are in all. `contents`: of train and holdout, the sorted distinct hashes of
-    the rows' contents (`cleaning.row_hash`)."""
+    a sample too), with WORD; of pictures see PICTURE_ROWS. `rows`: how many rows there are in all. `contents`: of train and holdout, the
+    sorted distinct hashes of the rows' contents (`cleaning.row_hash`)."""
 
     samples: Mapping[Side, pa.Table]
     rows: Mapping[Side, int]

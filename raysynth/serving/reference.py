@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from raysynth import formats
-from raysynth.schema import TURNS
+from raysynth.schema import IMAGE, TURNS
 from raysynth.serving.settings import Settings
 
 Facts = Mapping[str, Any]
@@ -54,6 +54,11 @@ _AFTER_FORMATS = """In CSV a text that a spreadsheet would run (`=`, `+`, `-`, `
 starts with `'`, has one `'` put before it: take one leading `'` off every text, and it is as it was. Text is quoted and null is
 not, so that `""` is an empty text; a table of one column writes a null as an **empty line**, which some readers skip. Moments
 before the year 0 or after 9999, which ISO 8601 cannot say, are numbers of their unit since 1970.
+
+An image is the bytes of a PNG or JPEG file and a path, which is null for what is synthetic. In JSON, NDJSON and CSV the bytes are base64
+(RFC 4648, section 4; a third more than in Arrow and Parquet): `data:image/png;base64,` before them makes a URL. Parquet says in its
+metadata that the column holds images, so that Hugging Face's `datasets` opens it as such. Of a model with images a sample has no more
+rows than `max_picture_bytes` holds of their bare pixels; beyond it 413.
 
 ## Is the answer whole?
 A server may die, or run into a limit, when half of the rows are sent. The status is 200 then, and the answer stops. All answers
@@ -181,6 +186,7 @@ _EXAMPLES: Sequence[tuple[str, pa.DataType, Any]] = (
     ("datetime of a zone", pa.timestamp("ms", "America/New_York"), datetime(2013, 6, 1, 17, 5, tzinfo=UTC)),
     ("duration", pa.duration("us"), timedelta(seconds=90)),
     ("turns", TURNS, [{"role": "user", "content": "Hi"}]),
+    ("image", IMAGE, {"bytes": b"\x89PNG\r\n", "path": None}),
     ("null", pa.int64(), None),
 )
 

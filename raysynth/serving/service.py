@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from raysynth.errors import RecipeError, RuleError
+from raysynth.layout import picture_bytes
 from raysynth.sampler import Sampler
 from raysynth.serving.api import MOST_ROW_NUMBER, Ask, HttpError, not_found, too_many, unprocessable
 from raysynth.serving.batching import Batcher
@@ -18,7 +19,7 @@ from raysynth.serving.guard import Meter
 from raysynth.serving.registry import Published, Registry, Served
 from raysynth.serving.settings import Settings
 
-PIECE_ROWS = 4096  # what a stream is cut into: small beside a second's work, big beside what a call costs
+PIECE_ROWS, PIECE_BYTES = 4096, 1 << 25  # what a stream is cut into: small beside a second's work, big beside what a call costs
 SEED_BITS = 32
 
 
@@ -70,15 +71,12 @@ class Service:
 
     async def admit(self, id: str, ask: Ask) -> Admitted:
         """413, 422 or 404 where it cannot be."""
-        if ask.rows > self.settings.max_rows:
-            raise HttpError(
-                413,
-                "Content too large",
-                f"rows: {ask.rows:,}, and a sample has at most {self.settings.max_rows:,}. POST /v1/jobs writes data sets of any size",
-            )
+        _check_rows(ask.rows, self.settings.max_rows, "a sample")
         if ask.offset + ask.rows > MOST_ROW_NUMBER:
             raise unprocessable(f"offset: {ask.offset} and {ask.rows} rows go beyond the last row number, {MOST_ROW_NUMBER}")
         served = await self.served(id)
+        if pixels := picture_bytes(served.model.codec.layout):
+            _check_rows(ask.rows, max(1, self.settings.max_picture_bytes // pixels), "a sample of such pictures")
         names = served.model.schema.names
         columns = names if ask.columns is None else list(dict.fromkeys(ask.columns))
         if unknown := [name for name in columns if name not in names]:
@@ -91,8 +89,8 @@ class Service:
         return Admitted(served, sampler, ask.rows, ask.offset, seed, columns)
 
     async def tables(self, order: Admitted) -> AsyncIterator[pa.Table]:
-        """The rows, at most PIECE_ROWS at a time. 429 when too many rows are owed already, 408 when the time is over, 422 when the rules
-        and `where` cannot be met. Who stops reading stops the work."""
+        """The rows, at most PIECE_ROWS at a time and PIECE_BYTES of bare pixels. 429 when too many rows are owed already, 408 when the
+        time is over, 422 when the rules and `where` cannot be met. Who stops reading stops the work."""
         if self._owed_rows and self._owed_rows + order.rows > self.settings.max_waiting_rows:
             self.meters.refused("rows")
             raise too_many(f"{self._owed_rows:,} rows are owed already, and {self.settings.max_waiting_rows:,} may be", 1)
@@ -100,8 +98,10 @@ class Service:
         self._owe(owed)
         ends = time.monotonic() + self.settings.timeout_seconds
         try:
-            for start in range(order.offset, order.offset + order.rows, PIECE_ROWS):
-                stop = min(start + PIECE_ROWS, order.offset + order.rows)
+            pixels = picture_bytes(order.served.model.codec.layout)
+            piece = min(PIECE_ROWS, max(1, PIECE_BYTES // pixels)) if pixels else PIECE_ROWS
+            for start in range(order.offset, order.offset + order.rows, piece):
+                stop = min(start + piece, order.offset + order.rows)
                 yield (await self._piece(order, start, stop, ends)).select(order.columns)
                 self._owe(start - stop)
                 owed -= stop - start
@@ -129,3 +129,10 @@ class Service:
     def _owe(self, rows: int) -> None:
         self._owed_rows += rows
         self.meters.waiting(self._owed_rows)
+
+
+def _check_rows(rows: int, most: int, of: str) -> None:
+    """413 where there are more."""
+    if rows > most:
+        told = f"rows: {rows:,}, and {of} has at most {most:,}. POST /v1/jobs writes data sets of any size"
+        raise HttpError(413, "Content too large", told)

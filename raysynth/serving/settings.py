@@ -21,6 +21,11 @@ class Settings(BaseModel):
     )
     jobs: str | None = Field(None, description="URL below which jobs write; without it there are none")
     max_rows: int = Field(100_000, ge=1, description="of one sample; more is a job")
+    max_picture_bytes: int = Field(
+        1 << 28,
+        ge=1,
+        description="of one sample's pictures, as bare pixels: of a model with images it bounds the rows; more is a job",
+    )
     max_waiting_rows: int = Field(1_000_000, ge=1, description="asked for and not yet sent; beyond it requests get 429")
     max_requests: int = Field(256, ge=1, description="answered at once; beyond it requests get 429")
     max_body_bytes: int = Field(65_536, ge=1)

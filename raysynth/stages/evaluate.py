@@ -25,8 +25,9 @@ from raysynth.draws import Draws
 from raysynth.expressions import Expression
 from raysynth.gates import judge
 from raysynth.histograms import histograms
+from raysynth.image_frames import image_columns, thumbnails
 from raysynth.markers import canonical
-from raysynth.metrics.base import ORIGIN, WORD, Metric, Score, Seen, Side
+from raysynth.metrics.base import ORIGIN, PICTURE_ROWS, WORD, Metric, Score, Seen, Side
 from raysynth.parts import available, find
 from raysynth.progress import Progress, say
 from raysynth.recipe import Evaluate, Recipe
@@ -40,6 +41,7 @@ from raysynth.turns import rows_as_texts, told_as_texts
 ROWS_VERSION = 4
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
 _HASHED: tuple[Side, ...] = ("train", "holdout")
+_AUGMENTED_PARTS, _AUGMENTED_ROWS = 4, 1000  # that the report shows some of
 _SLACK = 6.0  # standard deviations: how far above its expectation the threshold of a sample lies
 
 
@@ -62,37 +64,49 @@ class _Glimpse:
 
 
 def run(
-    recipe: Recipe, run: Run, prepared: Folder, synthetic: Folder, mixed: Folder | None, stages: list[dict[str, Any]]
+    recipe: Recipe,
+    run: Run,
+    prepared: Folder,
+    synthetic: Folder,
+    mixed: Folder | None,
+    stages: list[dict[str, Any]],
+    augmented: Folder | None = None,
 ) -> Folder:
-    """`stages`: what the report says of the stages before this one. The recipe's `evaluate` must not be null."""
+    """`stages`: what the report says of the stages before this one; `augmented`: what it may show. The recipe's `evaluate` must not be
+    null."""
     asked = cast("Evaluate", recipe.evaluate)
-    folder = run.folder("evaluation", folder_id(evaluate_facts(recipe, prepared, synthetic, mixed)))
+    schema = told_as_texts(Schema.from_json(prepared.plan().facts["schema"]))
+    shown = augmented if asked.real_pictures and image_columns(schema) else None
+    folder = run.folder("evaluation", folder_id(evaluate_facts(recipe, prepared, synthetic, mixed, shown)))
     if not folder.committed:
-        schema = told_as_texts(Schema.from_json(prepared.plan().facts["schema"]))
         sides = _sides(prepared, synthetic, mixed)
         seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
         options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
         metrics = [find("metrics", name)(schema, **options) for name in applying(schema, asked.target)]
         scores = _scores(metrics, seen, sides, recipe)
-        _write(folder, recipe, schema, seen, scores, stages)
+        rows = _some_augmented(shown, schema) if shown is not None else None
+        _write(folder, recipe, schema, seen, scores, stages, rows)
     run.point("evaluation", folder)
     return folder
 
 
-def evaluate_facts(recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: Folder | None) -> dict[str, Any]:
-    """What decides the scores and the report's contents, the time that stages took aside."""
+def evaluate_facts(
+    recipe: Recipe, prepared: Folder, synthetic: Folder, mixed: Folder | None, shown: Folder | None = None
+) -> dict[str, Any]:
+    """What decides the scores and the report's contents, the time that stages took aside. `shown`: other rows that the report shows."""
     import sklearn
 
     asked = cast("Evaluate", recipe.evaluate)
-    metrics = applying(told_as_texts(Schema.from_json(prepared.plan().facts["schema"])), asked.target)
+    schema = told_as_texts(Schema.from_json(prepared.plan().facts["schema"]))
+    metrics = applying(schema, asked.target)
     packages = {name for metric in metrics for name in find("metrics", metric).packages}
     libraries = {"scikit-learn": sklearn.__version__, "numpy": np.__version__, "pyarrow": pa.__version__}
     return {
         "stage": "evaluate",
         "rows_version": ROWS_VERSION,
-        "read": [folder.id.split(".")[0] for folder in (prepared, synthetic, mixed) if folder is not None],
+        "read": [folder.id.split(".")[0] for folder in (prepared, synthetic, mixed, shown) if folder is not None],
         "seed": recipe.seed,
-        "evaluate": recipe.model_dump(mode="json")["evaluate"],
+        "evaluate": asked.model_dump(mode="json", exclude=None if image_columns(schema) else {"real_pictures"}),
         "derive": recipe.derive,
         "metrics": metrics,
         "versions": libraries | {name: _installed(name) for name in sorted(packages)},
@@ -164,7 +178,8 @@ def _first_pass(sides: Mapping[Side, list[Piece]], schema: Schema, sample_rows: 
     rows: dict[Side, int] = {side: sum(piece.rows for piece in pieces) for side, pieces in sides.items()}
     below: dict[Side, int] = {side: _threshold(sample_rows, count) for side, count in rows.items()}
     pieces = [piece for pieces in sides.values() for piece in pieces]
-    glimpses: list[_Glimpse] = map_ordered(pieces, partial(_glimpser, schema, below, seed), workers=workers)
+    pictured: dict[Side, int] = {side: _threshold(PICTURE_ROWS, count) for side, count in rows.items()}
+    glimpses: list[_Glimpse] = map_ordered(pieces, partial(_glimpser, schema, below, pictured, seed), workers=workers)
     found: dict[Side, list[_Glimpse]] = {
         side: [seen for piece, seen in zip(pieces, glimpses, strict=True) if piece.side == side] for side in sides
     }
@@ -182,13 +197,17 @@ def _threshold(sample_rows: int, rows: int) -> int:
     return 2**64 - 1 if wanted >= rows else int(wanted / rows * 2**64)
 
 
-def _glimpser(schema: Schema, below: Mapping[Side, int], seed: int) -> Callable[[Piece], _Glimpse]:
+def _glimpser(schema: Schema, below: Mapping[Side, int], pictured: Mapping[Side, int], seed: int) -> Callable[[Piece], _Glimpse]:
+    """`below`, `pictured`: the hashes up to which rows are sampled, and keep their pictures."""
+
     def look(piece: Piece) -> _Glimpse:
         rows = _rows_of(piece, schema, seed)
         words = rows[WORD].to_numpy()
-        sample = rows.take(np.flatnonzero(words <= np.uint64(below[piece.side])))
         contents = row_hash(rows, schema) if piece.side in _HASHED else np.empty(0, np.uint64)
-        return _Glimpse(sample, contents)
+        for column in image_columns(schema):
+            kept = words <= np.uint64(pictured[piece.side])
+            rows = rows.set_column(rows.column_names.index(column), column, thumbnails(rows.column(column), kept))
+        return _Glimpse(rows.take(np.flatnonzero(words <= np.uint64(below[piece.side]))), contents)
 
     return look
 
@@ -272,7 +291,28 @@ def _observer(metrics: list[Metric], seed: int) -> Callable[[Piece], list[Any]]:
 # What is written
 
 
-def _write(folder: Folder, recipe: Recipe, schema: Schema, seen: Seen, scores: list[Score], stages: list[dict[str, Any]]) -> None:
+def _some_augmented(augmented: Folder, schema: Schema) -> pa.Table:
+    """Some rows of a few parts, each of another op or copy where there are several; their pictures small."""
+    urls = augmented.part_urls("")
+    found: list[pa.Table] = []
+    for url in urls[:: max(1, len(urls) // _AUGMENTED_PARTS)][:_AUGMENTED_PARTS]:
+        rows = rows_as_texts(read_rows(url)).select(schema.names).slice(0, _AUGMENTED_ROWS)
+        for column in image_columns(schema):
+            small = thumbnails(rows.column(column), np.ones(rows.num_rows, np.bool_))
+            rows = rows.set_column(rows.column_names.index(column), column, small)
+        found.append(rows)
+    return pa.concat_tables([schema.arrow.empty_table(), *found])
+
+
+def _write(
+    folder: Folder,
+    recipe: Recipe,
+    schema: Schema,
+    seen: Seen,
+    scores: list[Score],
+    stages: list[dict[str, Any]],
+    augmented: pa.Table | None,
+) -> None:
     asked = cast("Evaluate", recipe.evaluate)
     told = [asdict(score) for score in scores]
     facts = {"version": 1, "target": asked.target, "rows": dict(seen.rows), "sample_rows": asked.sample_rows, "scores": told}
@@ -291,6 +331,9 @@ def _write(folder: Folder, recipe: Recipe, schema: Schema, seen: Seen, scores: l
         recipe=recipe.model_dump(mode="json", by_alias=True, exclude={"run"}),
         stages=stages,
         warnings=[f"{score.name}: {score.why}" for score in scores if score.value is None],
+        target=asked.target,
+        real_pictures=asked.real_pictures,
+        augmented=augmented,
     )
     folder.store.put(join(folder.url, "report.html"), page(report).encode())
     commit_files(folder, ["scores.json", "histograms.json", "report.html"])

@@ -1,5 +1,6 @@
 """Formats: what was encoded comes back the same from every one of them; what is cut is told; Accept is read as RFC 9110 says."""
 
+import base64
 import csv
 import io
 import json
@@ -10,14 +11,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from raysynth import formats
 from raysynth.commits import parquet_bytes
 from raysynth.errors import DataError
 from raysynth.formats import ARROW_END, FORMATS, CutError, decode, encode, negotiate, writer
-from raysynth.schema import arrow_type
+from raysynth.pictures import encoded
+from raysynth.schema import IMAGE, arrow_type
+from raysynth.texts import described_images
 
 INTEGERS = {
     **{f"int{bits}": (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64)},
@@ -294,3 +299,54 @@ def test_what_cannot_be_written_is_refused() -> None:
 )
 def test_accept_names_the_format(accept: str | None, format: str | None) -> None:
     assert negotiate(accept) == format
+
+
+PICTURES = [
+    {"bytes": b"\x89PNG\r\n\x1a\n\x00=+", "path": None},
+    None,
+    {"bytes": b"\xff\xd8\xff", "path": 'a "b",\n=.jpg'},
+    {"bytes": b"", "path": ""},
+]
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("cells", [PICTURES, [None], []], ids=["some", "null", "none"])
+def test_images_come_back_to_the_byte_from_every_format(format: str, cells: list[Any]) -> None:
+    table = pa.table({"n": pa.array(range(len(cells)), pa.int64()), "photo": pa.array(cells, IMAGE)})
+    data = b"".join(encode(format, table.schema, [table.slice(0, 1), table.slice(1)]))
+    assert decode(format, data, table.schema, len(cells)).equals(table)
+
+
+def test_images_are_base64_in_texts_and_known_to_datasets_in_parquet() -> None:
+    table = pa.table({"photo": pa.array(PICTURES[:1], IMAGE)})
+    line = b"".join(encode("ndjson", table.schema, [table]))
+    assert json.loads(line)["photo"] == {"bytes": base64.b64encode(PICTURES[0]["bytes"]).decode(), "path": None}  # type: ignore[index]
+    [_, [cell]] = list(csv.reader(io.StringIO(b"".join(encode("csv", table.schema, [table])).decode())))
+    assert json.loads(cell) == json.loads(line)["photo"]
+    parquet = pq.read_schema(pa.BufferReader(b"".join(encode("parquet", table.schema, [table]))))
+    assert json.loads(parquet.metadata[b"huggingface"])["info"]["features"] == {"photo": {"_type": "Image"}}
+
+
+@pytest.mark.parametrize("cell", ['{"bytes": "####", "path": null}', '{"bytes": "aGk="}', "[1]", '"x"', "7"])
+def test_what_is_no_image_is_told(cell: str) -> None:
+    schema = pa.schema([pa.field("photo", IMAGE)])
+    with pytest.raises(DataError, match="it is not what these columns are written as"):
+        decode("ndjson", f'{{"photo":{cell}}}\n'.encode(), schema)
+
+
+def test_text_is_made_of_a_few_large_pictures_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "BATCH_BYTES", 1000)
+    table = pa.table({"photo": pa.array([{"bytes": bytes(400), "path": None}] * 9, IMAGE)})
+    assert max(batch.num_rows for batch in formats._batches(table, table.schema)) == 2  # pyright: ignore[reportPrivateUsage]
+    data = b"".join(encode("json", table.schema, [table]))
+    assert decode("json", data, table.schema, 9).equals(table)
+
+
+def test_people_are_shown_an_image_in_words() -> None:
+    picture = encoded(np.zeros((28, 30, 1), np.uint8))
+    rows = pa.table(
+        {"photo": pa.array([{"bytes": picture, "path": "secret"}, None, {"bytes": b"GIF8", "path": None}], IMAGE), "n": [1, 2, 3]}
+    )
+    told = described_images(rows).to_pylist()
+    assert [row["photo"] for row in told] == [f"PNG 30 × 28, {len(picture)} bytes", None, "GIF, 4 bytes"]
+    assert [row["n"] for row in told] == [1, 2, 3]

@@ -1,13 +1,16 @@
 """The report opens offline, escapes every name, bears every kind of column, and shows no real row."""
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import date, datetime, time, timedelta
 from html.parser import HTMLParser
 from typing import Any
 
+import cv2
 import numpy as np
+import pictures_of
 import pyarrow as pa
 import pytest
 
@@ -29,7 +32,7 @@ NAMES = [
     "$x_1$",
     "",
 ]
-VOID = {"meta", "br"}
+VOID = {"meta", "br", "img"}
 
 
 class WellFormed(HTMLParser):
@@ -54,6 +57,8 @@ class WellFormed(HTMLParser):
             assert not name.startswith("on")
             self.ids += [value or ""] if name == "id" else []
             self.links += [value or ""] if name in ("src", "href", "xlink:href") else []
+        if tag == "img":
+            assert dict(attrs)["alt"]
         if tag == "svg":
             assert dict(attrs)["role"] == "img"
             assert dict(attrs)["aria-label"]
@@ -150,7 +155,7 @@ def test_every_kind_of_column_constant_null_and_infinite_ones_too() -> None:
     text = page(report(schema, table, table))
     check(text)
     assert text.count("No value on either side") == 4
-    assert "Not plotted, being ids, texts or JSON: id, text." in text
+    assert "Not plotted, being ids, texts, images or JSON: id, text." in text
     check(page(report(schema, table.slice(0, 0), table)))
     check(page(report(schema, table, table.slice(0, 0))))
     check(page(report(schema, table, table.select(["integer"]))))
@@ -274,6 +279,70 @@ def test_pages_of_no_texts_and_of_texts_without_real_ones_are_pages() -> None:
     check(page(report(TEXTS, reviews([]), reviews(["a b"]))))
     assert "Texts side by side" not in page(report(TEXTS, reviews(["a b"]), reviews([None, None])))
     assert "Texts side by side" not in page(report(TEXTS, reviews(["a b"]), reviews([])))
+
+
+def pictured(seed: int, rows: int = 60, **more: Any) -> pa.Table:
+    return pictures_of.law(rows, seed, **more)
+
+
+def sheets(text: str) -> list[np.ndarray[Any, Any]]:
+    """The pictures on the page, as they are decoded: (H, W, channels)."""
+    found = re.findall(r'<img src="data:image/png;base64,([^"]+)"', text)
+    return [cv2.imdecode(np.frombuffer(b64decode(data), np.uint8), cv2.IMREAD_UNCHANGED) for data in found]
+
+
+def test_contact_sheets_show_real_pictures_only_where_they_may_and_the_page_says_so() -> None:
+    shape = pictures_of.SCHEMA["shape"]
+    assert shape.kind == "category"
+    facts = replace(report(pictures_of.SCHEMA, pictured(1), pictured(2)), target="shape", augmented=pictured(3))
+    text = page(facts)
+    assert check(text).tags >= {"img"}
+    assert (
+        text.count(", synthetic: ") == 3 and ", real: " not in text and "augmented: " not in text and "nearest real: " not in text
+    )
+    assert "Real pictures are not shown" in text and "No real row is shown anywhere on this page." in text
+    assert text.count('<div class="apart"><span>0.') == 3
+    whole = page(replace(facts, real_pictures=True))
+    check(whole)
+    for what in ("real", "augmented", "synthetic", "nearest real"):
+        assert whole.count(f"<p>{what}</p>") == 3
+    assert "this page is as private as they are" in whole and "No real row is shown" not in whole
+    strips = [sheet for sheet in sheets(whole) if sheet.shape[2:] == (4,)]
+    assert len(strips) == 12 and {sheet.shape for sheet in strips} == {(10, 120, 4)}
+    assert page(facts) == page(facts)
+
+
+def test_the_nearest_picture_of_a_copy_is_the_copied_one_and_far_by_nothing() -> None:
+    real = pictured(1)
+    text = page(replace(report(pictures_of.SCHEMA, real, real.slice(5, 4)), real_pictures=True))
+    check(text)
+    assert '<div class="apart"><span>0.00</span><span>0.00</span>' in text
+    synthetic, nearest = sheets(text)[1:3]
+    assert np.array_equal(synthetic, nearest)
+
+
+@pytest.mark.parametrize("labels", [["<script>alert(1)</script>", ""], [None, "x"]])
+def test_odd_labels_and_odd_pictures_stay_in_their_places(labels: list[str | None]) -> None:
+    noise = np.random.default_rng(1)
+    shapes = [(1, 1, 1), (300, 20, 3), (7, 200, 1), (64, 64, 3)]
+    found = [noise.integers(0, 256, shape, dtype=np.uint8) for shape in shapes] * 2
+    rows = pictures_of.table([*found, None, None], (labels * 5)[:10])
+    facts = replace(report(pictures_of.SCHEMA, rows, rows), target="shape", real_pictures=True)
+    text = page(facts)
+    check(text)
+    assert "<script" not in text
+    check(page(replace(facts, target=None)))
+    check(page(report(pictures_of.SCHEMA, rows, rows.slice(8, 2))))
+    check(page(report(pictures_of.SCHEMA, rows.slice(0, 0), rows)))
+
+
+def test_a_page_of_many_labels_and_large_pictures_stays_below_three_megabytes() -> None:
+    noise = np.random.default_rng(1)
+    photos: list[Any] = [noise.integers(0, 256, (80, 80, 3), dtype=np.uint8) for _ in range(30)]
+    rows = pictures_of.table(photos * 10, [f"label {number % 30}" for number in range(300)])
+    text = page(replace(report(pictures_of.SCHEMA, rows, rows), target="shape", real_pictures=True, augmented=rows))
+    assert 500_000 < len(text.encode()) < 3_000_000
+    assert text.count("<p>synthetic</p>") == 20
 
 
 def test_the_worst_column_comes_first_whichever_way_a_score_runs() -> None:

@@ -14,21 +14,15 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import pytest
+from here import Server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from silent import SilentMeters
 from starlette.types import ASGIApp
 
 from raysynth import formats
-from raysynth.keys import Key, Keyring
 from raysynth.runs import Run, read_rows
 from raysynth.sampler import Sampler
-from raysynth.serving.api import AskJob, Job, not_found
-from raysynth.serving.jobs import JobStore
-from raysynth.serving.registry import Published, Registry, Served, read_published
-from raysynth.serving.routes import make_app
-from raysynth.serving.service import Service
-from raysynth.serving.settings import Settings
+from raysynth.serving.registry import Published, Served, read_published
 
 SAMPLE = "/v1/models/shop/sample"
 WHERES: list[dict[str, Any]] = [{}, {"grade": ["=1+1", None]}, {"stock": {"min": 4, "under": 9}, "sold": False}, {"dear": True}]
@@ -45,44 +39,6 @@ CLOSED = (
     "/health",
     "/v1/jobs/x/events",
 )
-
-
-class Server:
-    """The application with a key, in this process."""
-
-    def __init__(self, run: str, folder: Path, **limits: Any) -> None:
-        self.keyring = Keyring(str(folder / "keys.json"))
-        self.token = self.keyring.new("tests")[1]
-        self.jobs = JobStore(str(folder / "jobs"))
-        asked = Settings.model_validate({"runs": (run,), **limits})
-        loaded: dict[str, Served] = {}
-
-        async def load(published: Published) -> Served:
-            if published.key not in loaded:
-                loaded[published.key] = Served(published)
-            return loaded[published.key]
-
-        self.service = Service(asked, Registry(asked.runs, asked.refresh_seconds), load, SilentMeters())
-        self.app = make_app(self.service, self.jobs, self._start_job, self.keyring.checked)
-
-    async def _start_job(self, key: Key, idempotency_key: str, ask: AskJob) -> tuple[Job, bool]:
-        raise not_found("jobs need Ray: see tests/integration")
-
-    def client(self, token: str | None = None) -> httpx.AsyncClient:
-        headers = {"authorization": f"Bearer {token or self.token}"}
-        return httpx.AsyncClient(
-            transport=httpx.ASGITransport(self.app, raise_app_exceptions=False), base_url="http://here", headers=headers
-        )
-
-    def ask(self, method: str, path: str, **more: Any) -> httpx.Response:
-        async def asked() -> httpx.Response:
-            async with self.client() as client:
-                return await client.request(method, path, **more)
-
-        return asyncio.run(asked())
-
-    def sample(self, ask: Mapping[str, Any], format: str = "arrow") -> httpx.Response:
-        return self.ask("POST", SAMPLE, json=dict(ask), headers={"accept": formats.FORMATS[format]})
 
 
 @pytest.fixture(scope="module")

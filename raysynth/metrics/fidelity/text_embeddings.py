@@ -17,6 +17,7 @@ from raysynth.errors import MissingExtraError
 from raysynth.metrics._corpus import Pair, by_column, text_columns, texts_of
 from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.metrics.fidelity._cover import cover
+from raysynth.metrics.fidelity._laws import frechet
 from raysynth.metrics.fidelity._mauve import mauve
 from raysynth.schema import Schema
 
@@ -87,14 +88,3 @@ def _encoder() -> Any:
 def _short(texts: Sequence[str]) -> list[str]:
     """Without those that say nothing."""
     return [text[:MOST_LETTERS] for text in texts if text.strip()][:MOST_TEXTS]
-
-
-def frechet(one: Points, two: Points) -> float:
-    """|m − n|² + tr(A + B − 2 (A B)^½) of means m, n and covariances A, B."""
-    (m, a), (n, b) = (
-        (points.mean(axis=0, dtype=np.float64), np.cov(points.astype(np.float64), rowvar=False)) for points in (one, two)
-    )
-    values, vectors = np.linalg.eigh(a)
-    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
-    together = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ b @ root), 0)).sum()
-    return max(0.0, float(np.square(m - n).sum() + np.trace(a) + np.trace(b) - 2 * together))

@@ -53,8 +53,8 @@ class Nearest(Metric):
     def score(self, seen: Seen, stats: Mapping[Side, Any]) -> list[Score]:
         """The ceiling asks the same of validation rows, which nothing was learnt from."""
         rows, train_rows, holdout_rows = (seen.rows.get(side, 0) for side in ("synthetic", "train", "holdout"))
-        if min(rows, train_rows, holdout_rows) < LEAST_ROWS:
-            why = f"it takes {LEAST_ROWS} rows of train, hold-out and synthetic"
+        if min(rows, train_rows, holdout_rows) < LEAST_ROWS or not len(self._points.schema):
+            why = f"it takes {LEAST_ROWS} rows of train, hold-out and synthetic, and a column to look at"
             return [Score("nearer_to_train", None, 1.0, 0.5, why=why)]
         asked = seen.samples["synthetic"].num_rows
         shares = _nearer(stats["train"], stats["holdout"])
@@ -91,7 +91,7 @@ def _balanced(share: float, train_rows: int, holdout_rows: int) -> float:
 
 def _neighbours(asked: NDArray[np.float32], known: NDArray[np.float32]) -> _Neighbours:
     """Infinitely far where there is none."""
-    if not len(known) or not len(asked):
+    if not len(known) or not asked.size:
         return _Neighbours(np.full(len(asked), np.inf), np.zeros(len(asked), np.int64))
     if asked.shape[1] <= _FEW_DIMENSIONS:
         from scipy.spatial import cKDTree

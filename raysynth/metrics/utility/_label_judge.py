@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from raysynth.features import codes, is_class, levels
+from raysynth.features import codes, levels, may_label
 from raysynth.metrics._corpus import text_columns
 from raysynth.metrics.base import Seen, Side
 from raysynth.schema import Schema
@@ -32,7 +32,7 @@ def judges_labels(schema: Schema, target: str | None) -> bool:
     """Whether there are texts and a target that can be a label."""
     if target is None or target not in schema or not text_columns(schema):
         return False
-    return is_class(schema[target]) or schema[target].kind == "integer"
+    return may_label(schema[target])
 
 
 @dataclass(frozen=True)

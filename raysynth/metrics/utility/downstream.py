@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from raysynth.features import Table, codes, has_values, is_class, levels, numbers
+from raysynth.features import NO_VALUES, Table, codes, has_values, is_class, levels, numbers
 from raysynth.metrics.base import SIDES, Metric, Score, Seen, Side
 
 LEAST_ROWS = 30
@@ -53,7 +53,7 @@ class _Task:
         given: dict[Side, pa.Table] = {side: schema.arrow.empty_table() for side in SIDES if side != "mix"}
         given |= seen.samples
         self.samples = {side: _with_target(rows.slice(0, MOST_ROWS), target) for side, rows in given.items()}
-        distinct = pc.count_distinct(self.samples["train"].column(target)).as_py()
+        distinct = 0 if column.kind in NO_VALUES else pc.count_distinct(self.samples["train"].column(target)).as_py()
         few = column.kind == "integer" and distinct <= MOST_CLASSES
         self.classes = levels([self.samples["train"]], target) if is_class(column) or few else []
         self.why = self._why_not(column.kind, distinct)
@@ -65,7 +65,7 @@ class _Task:
             self.why = "" if len(np.unique(self.held[1])) > 1 else f"evaluate.target '{target}' has one value in the hold-out rows"
 
     def _why_not(self, kind: str, distinct: int) -> str:
-        if kind in ("id", "text", "json"):
+        if kind in NO_VALUES:
             return f"evaluate.target '{self.target}' is of kind {kind}, which no model here predicts"
         if distinct == 0:
             return f"evaluate.target '{self.target}' has no value in the train rows"

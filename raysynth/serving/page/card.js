@@ -7,7 +7,15 @@ import { count, counted, short, shown } from './words.js';
 /** @typedef {{name: string, value: number | null, worst: number, best: number, ceiling: number | null, columns?: Record<string, number>,
  *   facts?: Record<string, unknown>, why?: string}} Score */
 
-const PRIVACY = new Set(['exact_copies', 'nearer_to_train', 'text_copies', 'copied_8grams', 'longest_copy']);
+const PRIVACY = new Set([
+  'exact_copies',
+  'nearer_to_train',
+  'text_copies',
+  'copied_8grams',
+  'longest_copy',
+  'image_memorised',
+  'image_copies',
+]);
 const WORST_COLUMNS = 8;
 
 /** The report's words (raysynth/report.py), which a test holds equal to these. */
@@ -44,6 +52,19 @@ const EXPLAINED = {
   text_utility_synthetic: 'How well a judge of labels does on held-out real texts if it learnt from synthetic texts alone.',
   text_utility_real: 'How well it does if it learnt from as many real texts: what the other two are measured by.',
   text_utility_mix: 'How well it does if it learnt from the mix of real and synthetic texts.',
+  image_frechet: 'How far the pictures are from real ones, by features that a small network learnt from real train pictures: 0 is the same, 2 has nothing in common. Comparable within one data set only.',
+  image_kid: 'The same by another measure, which few pictures do not bend: 0 is the same, 14 has nothing in common.',
+  image_precision: 'The share of synthetic pictures that lie where real ones lie: do they look plausible?',
+  image_recall: 'The share of real pictures that lie where synthetic ones lie: is every kind there?',
+  image_density: 'How closely real pictures surround the synthetic ones; more than 1 is possible.',
+  image_coverage: 'The share of real pictures that have a synthetic one close by.',
+  image_diversity: 'How much the pictures of one label differ, over how much real ones do: 0 is one picture always, 1 is as real ones.',
+  image_memorised: 'The share of synthetic pictures as near to a real train picture as the nearest hundredth of held-out ones are, in pixels.',
+  image_copies: 'The share of synthetic pictures that equal a real train picture in every pixel, at a small size.',
+  image_utility_synthetic: 'How well a small network labels held-out real pictures if it learnt from synthetic ones alone.',
+  image_utility_real: 'How well it does if it learnt from as many real pictures: what the other two are measured by.',
+  image_utility_mix: 'How well it does if it learnt from the mix of real and synthetic pictures.',
+  image_label_fidelity: 'The share of synthetic pictures whose label is what a network of real pictures says of them.',
   label_fidelity: 'The share of synthetic texts whose label is what a judge of real texts says of them.',
 };
 

@@ -30,6 +30,7 @@ import { count, counted, size } from './words.js';
 
 const KEY = 'raysynth-key'; // in sessionStorage, which is this tab's alone
 const MOST_PREVIEWED = 5000;
+const MOST_PICTURED = 100; // of a model with images, each many times as large as other cells
 const ANNOUNCED_MS = 10_000;
 const FAR_FROM_KEPT_MS = 60_000; // by then a browser has taken a download over
 
@@ -190,7 +191,8 @@ function request() {
 async function preview(signal) {
   if (!byId('seed').value) now.drawnSeed = ''; // a preview draws anew; downloads and calls keep to its seed
   const asked = request();
-  const rows = asked.rows > MOST_PREVIEWED ? MOST_PREVIEWED : asked.rows;
+  const most = now.card.schema.some(({ kind }) => kind === 'image') ? MOST_PICTURED : MOST_PREVIEWED;
+  const rows = asked.rows > most ? most : asked.rows;
   const began = performance.now();
   const sample = await now.api.preview(now.card.id, { ...asked, rows }, signal);
   now.drawnSeed = sample.seed;

@@ -13,7 +13,7 @@ const SIDE = 8;
 
 /**
  * @param {Column} column @param {Profile | undefined} profile @param {unknown[]} cells of the synthetic rows
- * @returns {HTMLElement | null} null for ids, texts and JSON, which have no distribution to show
+ * @returns {HTMLElement | null} null for ids, texts, images and JSON, which have no distribution to show
  */
 export function figure(column, profile, cells) {
   const content = contentOf(column, profile, cells);
@@ -22,7 +22,7 @@ export function figure(column, profile, cells) {
 
 function contentOf(column, profile, cells) {
   if (column.kind === 'category' || column.kind === 'boolean') return classes(column, profile, cells);
-  if (['id', 'text', 'turns', 'json'].includes(column.kind)) return null;
+  if (['id', 'text', 'turns', 'image', 'json'].includes(column.kind)) return null;
   const edges = (profile?.edges ?? []).map((edge) => place(edge, column.kind));
   const shares = profile?.shares ?? [];
   if (edges.length < 2 || edges.some(Number.isNaN)) return [element('p', {}, 'No distribution of the real rows is kept.')];

@@ -2,7 +2,7 @@
 
 import { element, table } from './elements.js';
 import { figure } from './plots.js';
-import { counted, short, shown, tongue } from './words.js';
+import { counted, short, shown, size, tongue } from './words.js';
 
 /** @typedef {{columns: string[], rows: unknown[][]}} Sample @typedef {import('./conditions.js').Column} Column */
 
@@ -10,16 +10,19 @@ export const MOST_ROWS = 100;
 const MOST_FIGURES = 60;
 const MOST_CHARACTERS = 200;
 const MOST_OF_A_TEXT = 1000;
+const IMAGES = { iVBORw: 'png', '/9j/': 'jpeg', UklGR: 'webp' }; // how their files begin, in base64
 
 /** @param {Sample} sample @param {Column[]} schema */
 export function rowsTable(sample, schema) {
   const kinds = new Map(schema.map((column) => [column.name, column.kind]));
   const isNumber = sample.columns.map((name) => ['integer', 'number', 'duration'].includes(kinds.get(name) ?? ''));
   const isText = sample.columns.map((name) => kinds.get(name) === 'text');
+  const isImage = sample.columns.map((name) => kinds.get(name) === 'image');
   const isTurns = sample.columns.map((name) => kinds.get(name) === 'turns');
   const heads = sample.columns.map((name, at) => element('span', { class: isNumber[at] && 'number' }, name));
   const cellOf = (cell, at) => {
     if (cell !== null && isText[at]) return shownText(cell);
+    if (isImage[at] && cell?.bytes) return shownImage(cell.bytes, sample.columns[at]);
     return cell !== null && isTurns[at] ? shownTurns(cell) : shownCell(cell, isNumber[at]);
   };
   const lines = sample.rows
@@ -50,6 +53,15 @@ function shownText(cell) {
   if (cell === '') return element('span', { class: 'null' }, '(empty text)');
   const text = short(String(cell), MOST_OF_A_TEXT);
   return element('div', { class: 'text', dir: 'auto', lang: tongue(text) }, text);
+}
+
+/** @param {string} bytes in base64, of a PNG, JPEG or WebP file @param {string} name of the column */
+function shownImage(bytes, name) {
+  const kind = Object.keys(IMAGES).find((start) => bytes.startsWith(start));
+  const weight = size(Math.floor((bytes.length * 3) / 4));
+  if (!kind) return element('span', { class: 'null' }, `an image that cannot be shown, ${weight}`);
+  const told = `${name}: ${IMAGES[kind].toUpperCase()}, ${weight}`;
+  return element('img', { src: `data:image/${IMAGES[kind]};base64,${bytes}`, alt: told, title: told, loading: 'lazy' });
 }
 
 /** A conversation, a paragraph for each turn. @param {{role: string, content: string}[]} turns */
