@@ -26,7 +26,7 @@ pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unio
 Pixels = NDArray[np.uint8]
 """(height, width, channels): 1 is grey, 3 red, green and blue."""
 Encoding = Literal["png", "jpeg"]
-Cell = bytes | memoryview | tuple[bytes, Pixels]
+Cell = bytes | memoryview | tuple[bytes, memoryview]
 """The bytes of a picture, or the head and the pixels of one that is not encoded yet."""
 
 JPEG_QUALITY = 95
@@ -103,7 +103,7 @@ def _eight_bits(image: Image.Image) -> Pixels:
 
 def pixels_of(data: bytes | memoryview) -> Pixels:
     """What has been checked, or packed → its pixels; of packed ones a view that cannot be written to."""
-    if data[: len(RAW)] == RAW:
+    if _is_packed(data):
         _, height, width, channels, _ = RAW_HEAD.unpack_from(data)
         return np.frombuffer(data, np.uint8, offset=RAW_HEAD.size).reshape(height, width, channels)
     found = _decoded(data)
@@ -136,11 +136,11 @@ def packed(pixels: Pixels, like: bytes | memoryview) -> bytes:
     return b"".join(unwritten(pixels, like))
 
 
-def unwritten(pixels: Pixels, like: bytes | memoryview) -> tuple[bytes, Pixels]:
+def unwritten(pixels: Pixels, like: bytes | memoryview) -> tuple[bytes, memoryview]:
     """What `packed` gives, in two pieces: the pixels are copied once, into their column (image_array)."""
     start = bytes(like[: RAW_HEAD.size])
     written = RAW_HEAD.unpack(start)[4] if start.startswith(RAW) else int(format_of(start) == "jpeg")
-    return RAW_HEAD.pack(RAW, *pixels.shape, written), np.ascontiguousarray(pixels)
+    return RAW_HEAD.pack(RAW, *pixels.shape, written), np.ascontiguousarray(pixels).data.cast("B")
 
 
 def settled(column: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -149,7 +149,11 @@ def settled(column: pa.Array | pa.ChunkedArray) -> pa.Array:
 
 
 def _settled(data: memoryview) -> bytes | memoryview:
-    return encoded(pixels_of(data), _ENCODINGS[RAW_HEAD.unpack_from(data)[4]]) if data[: len(RAW)] == RAW else data
+    return encoded(pixels_of(data), _ENCODINGS[RAW_HEAD.unpack_from(data)[4]]) if _is_packed(data) else data
+
+
+def _is_packed(data: bytes | memoryview) -> bool:
+    return bytes(data[: len(RAW)]) == RAW
 
 
 def pictures(column: pa.Array | pa.ChunkedArray) -> list[Pixels | None]:
@@ -188,12 +192,12 @@ def image_array(data: Sequence[Cell | None], paths: Iterable[str | None] | None 
     """Bytes, and where they came from → (rows,) of type IMAGE; a row without bytes is null. All bytes together are below 2 GiB."""
     places = list(paths) if paths is not None else [None] * len(data)
     pieces = [(item if isinstance(item, tuple) else (item,)) if item is not None else () for item in data]
-    ends = np.cumsum([0, *(sum(memoryview(piece).nbytes for piece in some) for some in pieces)])
+    ends = np.cumsum([0, *(sum(map(len, some)) for some in pieces)])
     if ends[-1] > _MOST_BYTES:
         raise ValueError(f"{ends[-1]:,} bytes of pictures are more than one array holds")
     whole = b"".join(piece for some in pieces for piece in some)
     empty = pa.array([item is None for item in data], pa.bool_())
-    buffers: Any = [pc.invert(empty).buffers()[1], pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(whole)]
+    buffers: Any = [pc.invert(empty).buffers()[1], pa.py_buffer(ends.astype(np.int32).tobytes()), pa.py_buffer(whole)]
     fields = [pa.Array.from_buffers(pa.binary(), len(data), buffers), pa.array(places, pa.string())]
     return cast("Any", pa.StructArray).from_arrays(fields, fields=list(IMAGE), mask=empty)
 

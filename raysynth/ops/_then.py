@@ -62,8 +62,8 @@ class Then(Op):
         """A row of which an op makes several draws anew in the next one, by its number among them."""
         made = self.ops[0](rows, draws)
         for number, op in enumerate(self.ops[1:], start=1):
-            ids = pa.table({FILE: pa.array(numbered(made, STEP), pa.string()), ROW: made.column(ROW)})
-            made = op(made, Draws.of(draws.seed, f"{draws.purpose}/{number}", id_words(ids, draws.seed)))
+            ids: dict[str, Any] = {FILE: pa.array(numbered(made, STEP), pa.string()), ROW: made.column(ROW)}
+            made = op(made, Draws.of(draws.seed, f"{draws.purpose}/{number}", id_words(pa.table(ids), draws.seed)))
         return made
 
 

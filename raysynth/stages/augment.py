@@ -173,7 +173,7 @@ def _pieces(rows: pa.Table, draws: Draws, schema: Schema, most_pixels: int) -> I
     if not images:
         yield rows, draws
         return
-    sizes = sum(np.maximum(pixel_bytes(rows.column(name)), 3 * most_pixels) for name in images)
+    sizes = np.sum([np.maximum(pixel_bytes(rows.column(name)), 3 * most_pixels) for name in images], axis=0)
     for start, stop in pairwise(cuts(sizes, PIECE_BYTES)):
         yield rows.slice(start, stop - start), draws.take(np.arange(start, stop))
 

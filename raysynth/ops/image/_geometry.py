@@ -34,6 +34,7 @@ _BORDERS: dict[Fill, int] = {
     "black": cv2.BORDER_CONSTANT,
     "white": cv2.BORDER_CONSTANT,
 }
+_BOTH, _ACROSS, _DOWN = -1, 1, 0  # what cv2.flip mirrors
 _CLOSE = 1e-6  # of a pixel
 
 
@@ -65,7 +66,7 @@ class Move:
         x, y = (_stretched(self.matrix, axis, size) for axis, size in ((0, self.width), (1, self.height)))
         if x is None or y is None or x[1] > columns or y[1] > rows or min(x[0], y[0]) < 0:
             return None
-        axis = {(True, True): -1, (True, False): 1, (False, True): 0}.get((x[2], y[2]))
+        axis = {(True, True): _BOTH, (True, False): _ACROSS, (False, True): _DOWN}.get((x[2], y[2]))
         return slice(y[0], y[1]), slice(x[0], x[1]), axis
 
     def _cut(self, pixels: Pixels, rows: slice, columns: slice, axis: int | None, *, mask: bool) -> Pixels:

@@ -36,8 +36,8 @@ class Partnered(Op):
         if taken := [name for name in (LABEL, SHARE) if name in schema]:
             raise RecipeError(f"the rows have a column '{taken[0]}' already, which this op adds. Rename it")
         self.target, self.alpha, self.pool_rows, self.probability = target, alpha, pool_rows, probability
-        self._labels: pa.Array = pa.nulls(0, schema[target].type)
-        self._pictures: pa.Array = pa.nulls(0, schema[self.column].type)
+        self._labels: pa.Array = pa.array([], schema[target].type)
+        self._pictures: pa.Array = pa.array([], schema[self.column].type)
 
     @property
     def made(self) -> Schema:
@@ -76,7 +76,7 @@ class Partnered(Op):
 
         chosen = (draws.uniform("whether") < self.probability) & bool(known)
         rows = repainted(rows, self.column, paint, chosen.tolist())
-        labels = self._labels.take(pa.array(partners, mask=np.full(len(partners), not known)))
+        labels = self._labels.take(cast("Any", pa.array(partners, mask=np.full(len(partners), not known))))
         return rows.append_column(LABEL, labels).append_column(SHARE, pa.array(joined))
 
     @abstractmethod

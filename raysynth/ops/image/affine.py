@@ -33,7 +33,8 @@ class Affine(Moving):
         masks: tuple[str, ...] = (),
     ) -> None:
         super().__init__(schema, column=column, probability=probability, boxes=boxes, masks=masks)
-        self.degrees, self.shift, self.scale, self.shear, self.fill = degrees, shift, span("scale", scale), shear, fill
+        self.degrees, self.shift, self.scale, self.shear = degrees, shift, span("scale", scale), shear
+        self.fill: Fill = fill
 
     def _mover(self, draws: Draws) -> Mover:
         angles, shears = (ranged(draws, name, (-most, most)) for name, most in (("degrees", self.degrees), ("shear", self.shear)))

@@ -27,7 +27,8 @@ class Perspective(Moving):
         masks: tuple[str, ...] = (),
     ) -> None:
         super().__init__(schema, column=column, probability=probability, boxes=boxes, masks=masks)
-        self.strength, self.fill = strength, fill
+        self.strength = strength
+        self.fill: Fill = fill
 
     def _mover(self, draws: Draws) -> Mover:
         steps = self.strength * (2 * draws.uniform("corners", 4, 2) - 1)

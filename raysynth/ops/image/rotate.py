@@ -26,7 +26,8 @@ class Rotate(Moving):
         masks: tuple[str, ...] = (),
     ) -> None:
         super().__init__(schema, column=column, probability=probability, boxes=boxes, masks=masks)
-        self.degrees, self.fill = degrees, fill
+        self.degrees = degrees
+        self.fill: Fill = fill
 
     def _mover(self, draws: Draws) -> Mover:
         angles = ranged(draws, "degrees", (-self.degrees, self.degrees))
