@@ -49,14 +49,17 @@ OPS: dict[str, dict[str, Any]] = {
     "image.cutmix": {**WITH, "alpha": 5.0},
 }
 HEIGHT, WIDTH, NAME, GAP, COLUMNS = 96, 144, 16, 4, 5
-ELLIPSE = {"china": (0.36, 0.44, 0.26, 0.4), "flower": (0.48, 0.53, 0.23, 0.36)}  # the hall and the flower: middle x, y and half sides
+ELLIPSE = {
+    "china": (0.36, 0.44, 0.26, 0.4),
+    "flower": (0.48, 0.53, 0.23, 0.36),
+}  # the hall and the flower: middle x, y and half sides
 QUALITY = 70
 
 
 def rows() -> pa.Table:
+    samples: Any = load_sample_images()
     photos = {
-        Path(name).stem: resized(pixels, HEIGHT, WIDTH)
-        for pixels, name in zip(*(load_sample_images()[key] for key in ("images", "filenames")), strict=True)
+        Path(name).stem: resized(pixels, HEIGHT, WIDTH) for pixels, name in zip(samples.images, samples.filenames, strict=True)
     }
     masks, boxes = [], []
     for name in photos:
@@ -108,12 +111,17 @@ def _outlined(pixels: Pixels, mask: Pixels, boxes: list[list[Any]]) -> Pixels:
     return made
 
 
-def main() -> None:
+def written() -> bytes:
+    """The sheet as WebP."""
     done, data = cv2.imencode(".webp", cv2.cvtColor(sheet(), cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, QUALITY])
     if not done:
         raise SystemExit("OpenCV writes no WebP here")
-    SHEET.write_bytes(data.tobytes())
-    print(f"{SHEET}: {len(data) / 1024:.0f} KiB")
+    return data.tobytes()
+
+
+def main() -> None:
+    SHEET.write_bytes(written())
+    print(f"{SHEET}: {SHEET.stat().st_size / 1024:.0f} KiB")
 
 
 if __name__ == "__main__":

@@ -205,6 +205,8 @@ def _boxes(text: str | None, move: Move | None, column: str) -> str | None:
         return text
     try:
         found: list[list[Any]] = json.loads(text)
+        if not isinstance(found, list):
+            raise TypeError
         places = np.array([box[:4] for box in found], dtype=np.float64).reshape(len(found), 4)
         if not np.isfinite(places).all():
             raise ValueError
