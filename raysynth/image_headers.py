@@ -45,9 +45,9 @@ def other_format(data: bytes) -> str:
     return next((name for start, name in _OTHERS.items() if data.startswith(start)), "no picture that is known")
 
 
-def size_of(data: bytes) -> tuple[int, int] | None:
+def size_of(data: bytes | memoryview) -> tuple[int, int] | None:
     """(height, width) as the header has them, before any turn that EXIF asks for; None where there is no such header."""
-    kind = format_of(data)
+    kind = format_of(bytes(data[:16]))
     if kind is None:
         return None
     try:
@@ -64,14 +64,14 @@ def described(data: bytes) -> str:
     return f"{kind.upper()} {size[1]:,} × {size[0]:,}, {len(data):,} bytes"
 
 
-def _png(data: bytes) -> tuple[int, int] | None:
+def _png(data: bytes | memoryview) -> tuple[int, int] | None:
     if data[12:16] != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return height, width
 
 
-def _jpeg(data: bytes) -> tuple[int, int] | None:
+def _jpeg(data: bytes | memoryview) -> tuple[int, int] | None:
     """The first start-of-frame segment (ITU T.81, B.1.1.3 and B.2.2)."""
     at = 2
     while True:
@@ -90,7 +90,7 @@ def _jpeg(data: bytes) -> tuple[int, int] | None:
             return None
 
 
-def _webp(data: bytes) -> tuple[int, int] | None:
+def _webp(data: bytes | memoryview) -> tuple[int, int] | None:
     """RFC 9649, sections 2.5 to 2.7."""
     chunk = data[12:16]
     if chunk == b"VP8X":
@@ -104,9 +104,14 @@ def _webp(data: bytes) -> tuple[int, int] | None:
     return None
 
 
-def _raw(data: bytes) -> tuple[int, int]:
+def _raw(data: bytes | memoryview) -> tuple[int, int]:
     _, height, width, *_ = RAW_HEAD.unpack_from(data)
     return height, width
 
 
-_SIZES: dict[Format, Callable[[bytes], tuple[int, int] | None]] = {"png": _png, "jpeg": _jpeg, "webp": _webp, "raw": _raw}
+_SIZES: dict[Format, Callable[[bytes | memoryview], tuple[int, int] | None]] = {
+    "png": _png,
+    "jpeg": _jpeg,
+    "webp": _webp,
+    "raw": _raw,
+}

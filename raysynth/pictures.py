@@ -8,24 +8,31 @@ import io
 import math
 import warnings
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import cv2
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from raysynth.image_headers import RAW, RAW_HEAD, format_of, other_format, size_of
 from raysynth.schema import IMAGE
 
+pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unions of types
+
 Pixels = NDArray[np.uint8]
 """(height, width, channels): 1 is grey, 3 red, green and blue."""
 Encoding = Literal["png", "jpeg"]
+Cell = bytes | memoryview | tuple[bytes, memoryview]
+"""The bytes of a picture, or the head and the pixels of one that is not encoded yet."""
 
 JPEG_QUALITY = 95
 PNG_LEVEL = 3  # zlib's: 6 takes thrice the time and saves a tenth
 _ENCODINGS: tuple[Encoding, ...] = ("png", "jpeg")
+_MOST_BYTES = 2**31 - 1  # of one Arrow array of bytes
 _GREY_MODES = ("L", "1", "LA", "I", "F")
 _PLAIN_MODES = ("L", "RGB")
 
@@ -96,18 +103,18 @@ def _eight_bits(image: Image.Image) -> Pixels:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def pixels_of(data: bytes) -> Pixels:
+def pixels_of(data: bytes | memoryview) -> Pixels:
     """What has been checked, or packed → its pixels; of packed ones a view that cannot be written to."""
-    if data.startswith(RAW):
+    if _is_packed(data):
         _, height, width, channels, _ = RAW_HEAD.unpack_from(data)
         return np.frombuffer(data, np.uint8, offset=RAW_HEAD.size).reshape(height, width, channels)
     found = _decoded(data)
     if found is None:
-        raise NoPictureError(f"it is {other_format(data)}, or broken")
+        raise NoPictureError(f"it is {other_format(bytes(data))}, or broken")
     return found
 
 
-def _decoded(data: bytes) -> Pixels | None:
+def _decoded(data: bytes | memoryview) -> Pixels | None:
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
     if found is None or found.dtype != np.uint8:
         return None
@@ -126,32 +133,51 @@ def encoded(pixels: Pixels, encoding: Encoding = "png", quality: int = JPEG_QUAL
     return data.tobytes()
 
 
-def packed(pixels: Pixels, like: bytes) -> bytes:
+def packed(pixels: Pixels, like: bytes | memoryview) -> bytes:
     """Pixels that are not encoded yet; in the end they are written as `like` is: JPEG as JPEG, and all others as PNG."""
-    written = RAW_HEAD.unpack_from(like)[4] if like.startswith(RAW) else int(format_of(like) == "jpeg")
-    return RAW_HEAD.pack(RAW, *pixels.shape, written) + np.ascontiguousarray(pixels).tobytes()
+    return b"".join(unwritten(pixels, like))
+
+
+def unwritten(pixels: Pixels, like: bytes | memoryview) -> tuple[bytes, memoryview]:
+    """What `packed` gives, in two pieces: the pixels are copied once, into their column (image_array)."""
+    start = bytes(like[: RAW_HEAD.size])
+    written = RAW_HEAD.unpack(start)[4] if start.startswith(RAW) else int(format_of(start) == "jpeg")
+    return RAW_HEAD.pack(RAW, *pixels.shape, written), np.ascontiguousarray(pixels).data.cast("B")
 
 
 def settled(column: pa.Array | pa.ChunkedArray) -> pa.Array:
     """(rows,) of type IMAGE → the same, none of them packed."""
-    return image_array([None if data is None else _settled(data) for data in data_of(column)], paths_of(column))
+    return image_array([None if data is None else _settled(data) for data in views_of(column)], paths_of(column))
 
 
-def _settled(data: bytes) -> bytes:
-    return encoded(pixels_of(data), _ENCODINGS[RAW_HEAD.unpack_from(data)[4]]) if data.startswith(RAW) else data
+def _settled(data: memoryview) -> bytes | memoryview:
+    return encoded(pixels_of(data), _ENCODINGS[RAW_HEAD.unpack_from(data)[4]]) if _is_packed(data) else data
+
+
+def _is_packed(data: bytes | memoryview) -> bool:
+    return bytes(data[: len(RAW)]) == RAW
 
 
 def pictures(column: pa.Array | pa.ChunkedArray) -> list[Pixels | None]:
     """(rows,) of type IMAGE → the pixels of each, None for a null."""
-    return [None if data is None else pixels_of(data) for data in data_of(column)]
+    return [None if data is None else pixels_of(data) for data in views_of(column)]
 
 
 def data_of(column: pa.Array | pa.ChunkedArray) -> list[bytes | None]:
     """(rows,) of type IMAGE → the bytes of each, None for a null."""
-    found: list[bytes | None] = []
+    return [None if view is None else bytes(view) for view in views_of(column)]
+
+
+def views_of(column: pa.Array | pa.ChunkedArray) -> list[memoryview | None]:
+    """(rows,) of type IMAGE → the bytes of each where they lie in the column, None for a null."""
+    found: list[memoryview | None] = []
     for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-        bytes_ = cast("Any", chunk).field("bytes")
-        found += [None if not valid else data for valid, data in zip(chunk.is_valid().to_pylist(), bytes_.to_pylist(), strict=True)]
+        cells = cast("Any", chunk).field("bytes")
+        _, offsets, values = cells.buffers()
+        ends = memoryview(offsets).cast("i")[cells.offset : cells.offset + len(cells) + 1].tolist() if len(cells) else []
+        whole = memoryview(values if values is not None else b"").cast("B")
+        present = pc.and_(chunk.is_valid(), cells.is_valid()).to_pylist()
+        found += [whole[start:end] if there else None for there, (start, end) in zip(present, pairwise(ends), strict=True)]
     return found
 
 
@@ -164,13 +190,18 @@ def paths_of(column: pa.Array | pa.ChunkedArray) -> list[str | None]:
     ]
 
 
-def image_array(data: Sequence[bytes | None], paths: Iterable[str | None] | None = None) -> pa.Array:
-    """Bytes, and where they came from → (rows,) of type IMAGE; a row without bytes is null."""
+def image_array(data: Sequence[Cell | None], paths: Iterable[str | None] | None = None) -> pa.Array:
+    """Bytes, and where they came from → (rows,) of type IMAGE; a row without bytes is null. All bytes together are below 2 GiB."""
     places = list(paths) if paths is not None else [None] * len(data)
-    fields = [pa.array(list(data), pa.binary()), pa.array(places, pa.string())]
-    return cast("Any", pa.StructArray).from_arrays(
-        fields, fields=list(IMAGE), mask=pa.array([item is None for item in data], pa.bool_())
-    )
+    pieces = [(item if isinstance(item, tuple) else (item,)) if item is not None else () for item in data]
+    ends = np.cumsum([0, *(sum(map(len, some)) for some in pieces)])
+    if ends[-1] > _MOST_BYTES:
+        raise ValueError(f"{ends[-1]:,} bytes of pictures are more than one array holds")
+    whole = b"".join(piece for some in pieces for piece in some)
+    empty = pa.array([item is None for item in data], pa.bool_())
+    buffers: Any = [pc.invert(empty).buffers()[1], pa.py_buffer(ends.astype(np.int32).tobytes()), pa.py_buffer(whole)]
+    fields = [pa.Array.from_buffers(pa.binary(), len(data), buffers), pa.array(places, pa.string())]
+    return cast("Any", pa.StructArray).from_arrays(fields, fields=list(IMAGE), mask=empty)
 
 
 def resized(pixels: Pixels, height: int, width: int) -> Pixels:

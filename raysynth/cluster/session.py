@@ -20,6 +20,7 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
     "ARROW_USER_SIMD_LEVEL": "AVX2",
+    "OPENCV_CPU_DISABLE": "AVX512_SKX",
 }
 """AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6).
 numpy's own switch is NUMPY_FEATURES, since its words depend on the version and on the CPU."""

@@ -1,5 +1,6 @@
 """Ops one after the other as one op: each takes what the one before it gives. `augment: [{use: image.rotate, then: [image.flip]}]`."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -12,6 +13,8 @@ from raysynth.errors import RecipeError
 from raysynth.ops.base import Asking, Op, Stats
 from raysynth.row_ids import id_words
 from raysynth.schema import FILE, ROW, ROW_ID, Schema
+
+STEP = "#then"
 
 
 @dataclass(frozen=True)
@@ -27,21 +30,21 @@ class _EachStats:
 
 class Then(Op):
     """All observe the real train rows. Derived columns stay those of the row that each comes from until the last op has made its own.
-    RecipeError for an op that asks a server: its replies are kept by the rows that it is asked for."""
+    RecipeError for an op that asks a server (its replies are kept by the rows that it is asked for), and where two add one column."""
 
     def __init__(self, ops: Sequence[Op]) -> None:
         super().__init__(ops[0].schema)
         self.ops = tuple(ops)
+        self.most_pixels = max(op.most_pixels for op in ops)
         if any(isinstance(op, Asking) for op in ops):
             raise RecipeError("then: an op that asks a server stands alone. Give it an entry of its own in augment")
+        added = Counter(column.name for op in ops for column in op.made if column.name not in self.schema)
+        if twice := [name for name, count in added.items() if count > 1]:
+            raise RecipeError(f"then: two ops add a column '{twice[0]}', and a row has one. Give one of them an entry of its own")
 
     @property
     def made(self) -> Schema:
-        return reduce(
-            lambda schema, op: Schema((*schema, *(column for column in op.made if column.name not in schema))),
-            self.ops,
-            self.schema,
-        )
+        return reduce(Schema.with_column, (column for op in self.ops for column in op.made), self.schema)
 
     def facts(self) -> dict[str, Any]:
         told = [op.facts() for op in self.ops]
@@ -59,8 +62,8 @@ class Then(Op):
         """A row of which an op makes several draws anew in the next one, by its number among them."""
         made = self.ops[0](rows, draws)
         for number, op in enumerate(self.ops[1:], start=1):
-            ids = pa.table({FILE: pa.array(numbered(made)), ROW: made.column(ROW)})
-            made = op(made, Draws.of(draws.seed, f"{draws.purpose}/{number}", id_words(ids, draws.seed)))
+            ids: dict[str, Any] = {FILE: pa.array(numbered(made, STEP), pa.string()), ROW: made.column(ROW)}
+            made = op(made, Draws.of(draws.seed, f"{draws.purpose}/{number}", id_words(pa.table(ids), draws.seed)))
         return made
 
 

@@ -25,6 +25,9 @@ class Op(ABC):
     aside: ClassVar[frozenset[str]] = frozenset()
     """Options that decide no row (where a server is, what it may cost): they are in no id."""
 
+    most_pixels: int = 0
+    """Of a picture that it makes larger than it was: the stage takes fewer rows at a time. 0 where none grows."""
+
     def __init__(self, schema: Schema) -> None:
         self.schema = schema
 

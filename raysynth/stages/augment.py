@@ -1,20 +1,23 @@
 """Committed real train rows → RUN/augmented/<id>/: each op's rows, `copies` times, every part a function of its train part alone."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial, reduce
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from raysynth.cluster.endpoint import StoredReplies
 from raysynth.cluster.parts import FilesOf, write_parts
-from raysynth.cluster.rows import map_ordered
+from raysynth.cluster.rows import map_items
 from raysynth.commits import Table
 from raysynth.derived import expressions_of
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.expressions import Expression
+from raysynth.image_headers import size_of
 from raysynth.models import load_model
 from raysynth.ops._then import Then, numbered
 from raysynth.ops.base import Asking, Lent, Op, Stats
@@ -26,6 +29,7 @@ from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, IMAGE, ROW, Schema
 
 ROWS_VERSION = 2
+PIECE_BYTES = 16 << 20  # of pixels at a time: of the memory that a worker needs beside its part
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:
@@ -114,11 +118,21 @@ def _joined(schema: Schema, made: Schema) -> Schema:
 
 
 def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
-    """One pass over the train rows for all ops; statistics merge in the order of the parts."""
-    seen: list[list[Stats | None]] = map_ordered(urls, partial(_observer, ops), workers=workers)
-    for number, op in enumerate(ops):
-        found: list[Any] = [stats[number] for stats in seen if stats[number] is not None]
-        op.settle(reduce(lambda left, right: left.merge(right), found) if found else None)
+    """One pass over the train rows for all ops; statistics merge in the order of the parts, each as soon as its turn has come."""
+    merged: list[Any] = [None] * len(ops)
+    waiting: dict[int, list[Stats | None]] = {}
+    turn = 0
+    for position, seen in map_items(urls, partial(_observer, ops), workers=workers, keep=False):
+        waiting[position] = seen
+        while turn in waiting:
+            merged = [_merged(left, right) for left, right in zip(merged, waiting.pop(turn), strict=True)]
+            turn += 1
+    for op, found in zip(ops, merged, strict=True):
+        op.settle(found)
+
+
+def _merged(left: Any, right: Any) -> Any:
+    return right if left is None else left if right is None else left.merge(right)
 
 
 def _observer(ops: list[Op]) -> Any:
@@ -142,10 +156,45 @@ def _make(
         number, copy = rounds[part // len(urls)]
         rows = read_rows(urls[part % len(urls)])
         draws = Draws.of(recipe.seed, f"augment-{number}-{copy}", id_words(rows, recipe.seed))
-        augmented = augmented_rows(ops[number], rows, draws, schema, made, derive, mark=f"#augment-{number}-{copy}")
+        mark = f"#augment-{number}-{copy}"
+        pieces = [
+            augmented_rows(ops[number], some, drawn, schema, made, derive, mark=mark)
+            for some, drawn in _pieces(rows, draws, schema, ops[number].most_pixels)
+        ]
+        augmented = pa.concat_tables(pieces)
         yield "", augmented if augmented.num_rows else None, {}
 
     return files_of
+
+
+def _pieces(rows: pa.Table, draws: Draws, schema: Schema, most_pixels: int) -> Iterator[tuple[pa.Table, Draws]]:
+    """All rows at once, but for pictures: of those as many rows as are PIECE_BYTES of pixels, at least one."""
+    images = [column.name for column in schema.learnt if column.kind == "image"]
+    if not images:
+        yield rows, draws
+        return
+    sizes = np.sum([np.maximum(pixel_bytes(rows.column(name)), 3 * most_pixels) for name in images], axis=0)
+    for start, stop in pairwise(cuts(sizes, PIECE_BYTES)):
+        yield rows.slice(start, stop - start), draws.take(np.arange(start, stop))
+
+
+def cuts(sizes: NDArray[np.int64], most: int) -> list[int]:
+    """Where to cut a row of things of such sizes: from 0 on, so that none of the pieces but those of one thing is above `most`."""
+    ends, total = [0], 0
+    for place, size in enumerate(sizes.tolist()):
+        if total and total + size > most:
+            ends.append(place)
+            total = 0
+        total += size
+    return [*ends, len(sizes)]
+
+
+def pixel_bytes(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    """(rows,) what each picture takes once it is decoded, in colours; 0 for a null."""
+    from raysynth.pictures import views_of  # tables need none of it
+
+    found = ((0, 0) if data is None else size_of(data) or (0, 0) for data in views_of(column))
+    return np.array([3 * height * width for height, width in found], dtype=np.int64)
 
 
 def augmented_rows(
