@@ -6,18 +6,18 @@ A test draws the sheet anew and compares it with the file.
 """
 
 import json
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pyarrow as pa
-from sklearn.datasets import load_sample_images
 
 from raysynth.draws import Draws
 from raysynth.ops.base import Op
 from raysynth.parts import find
-from raysynth.pictures import Pixels, encoded, image_array, pictures, resized
+from raysynth.pictures import Pixels, encoded, image_array, pictures, pixels_of, resized
 from raysynth.schema import FILE, IMAGE, ROW, Column, Schema
 
 SHEET = Path(__file__).parents[1] / "docs" / "images-ops.webp"
@@ -56,11 +56,14 @@ ELLIPSE = {
 QUALITY = 70
 
 
+def photo(name: str) -> Pixels:
+    """A sample photograph of scikit-learn, 427 × 640 pixels: china or flower. The package itself is slow to import."""
+    path = distribution("scikit-learn").locate_file(f"sklearn/datasets/images/{name}.jpg")
+    return pixels_of(Path(str(path)).read_bytes())
+
+
 def rows() -> pa.Table:
-    samples: Any = load_sample_images()
-    photos = {
-        Path(name).stem: resized(pixels, HEIGHT, WIDTH) for pixels, name in zip(samples.images, samples.filenames, strict=True)
-    }
+    photos = {name: resized(photo(name), HEIGHT, WIDTH) for name in ELLIPSE}
     masks, boxes = [], []
     for name in photos:
         x, y, half_x, half_y = (round(share * side) for share, side in zip(ELLIPSE[name], (WIDTH, HEIGHT) * 2, strict=True))

@@ -81,7 +81,7 @@ def _follow(word: str, driver: int, seen: Watched, ended: threading.Event) -> No
                 )
                 if pid == driver:
                     seen.driver_bytes = max(seen.driver_bytes, private << 10)
-                elif b"MapWorker" in (entry / "cmdline").read_bytes():
+                elif b"ray::Map" in (entry / "cmdline").read_bytes():
                     seen.worker_bytes = max(seen.worker_bytes, private << 10)
             except (OSError, StopIteration, IndexError):
                 continue

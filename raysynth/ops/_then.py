@@ -46,6 +46,10 @@ class Then(Op):
     def made(self) -> Schema:
         return reduce(Schema.with_column, (column for op in self.ops for column in op.made), self.schema)
 
+    @property
+    def observes(self) -> bool:
+        return any(op.observes for op in self.ops)
+
     def facts(self) -> dict[str, Any]:
         told = [op.facts() for op in self.ops]
         return {"each": told} if any(told) else {}

@@ -36,6 +36,11 @@ class Op(ABC):
         """The columns of what it gives: those of the rows, unless it adds some."""
         return self.schema
 
+    @property
+    def observes(self) -> bool:
+        """Whether it has to see the train rows before it makes any."""
+        return type(self).observe is not Op.observe
+
     def facts(self) -> dict[str, Any]:
         """What else than its options decides its rows, such as the digest of a file that it reads."""
         return {}

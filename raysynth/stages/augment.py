@@ -118,7 +118,9 @@ def _joined(schema: Schema, made: Schema) -> Schema:
 
 
 def _settle(ops: list[Op], urls: list[str], *, workers: int) -> None:
-    """One pass over the train rows for all ops; statistics merge in the order of the parts, each as soon as its turn has come."""
+    """One pass over the train rows for all ops, where any has to see them; statistics merge in the order of the parts, each as soon as its
+    turn has come."""
+    urls = urls if any(op.observes for op in ops) else []
     merged: list[Any] = [None] * len(ops)
     waiting: dict[int, list[Stats | None]] = {}
     turn = 0

@@ -204,7 +204,7 @@ def _boxes(text: str | None, move: Move | None, column: str) -> str | None:
     if text is None or move is None:
         return text
     try:
-        found: list[list[Any]] = json.loads(text)
+        found: Any = json.loads(text)
         if not isinstance(found, list):
             raise TypeError
         places = np.array([box[:4] for box in found], dtype=np.float64).reshape(len(found), 4)
