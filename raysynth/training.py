@@ -41,9 +41,9 @@ class TurnLoss(nn.Module):
         return self.generator.loss(batch, turn, draws)
 
 
-def batch_rows_of(rows: int, workers: int = 1) -> int:
-    """Rows of one worker's batch: 512, and fewer on small tables, so that an epoch has at least some 64 steps."""
-    return max(1, min(512, max(16, rows // 64), rows // workers))
+def batch_rows_of(rows: int, workers: int = 1, most: int = 512) -> int:
+    """Rows of one worker's batch: `most`, and fewer where there are few, so that an epoch has at least some 64 steps."""
+    return max(1, min(most, max(16, rows // 64), rows // workers))
 
 
 def initialise(make: Callable[[], Trained], seed: int) -> Trained:
@@ -279,7 +279,7 @@ def fit(
     **options: Any,
 ) -> list[EpochReport]:
     """Train on rows held in memory, and leave the generator with its best weights; `options` go to Trainer."""
-    batch_rows = batch_rows or batch_rows_of(train.rows)
+    batch_rows = batch_rows or batch_rows_of(train.rows, most=generator.most_batch_rows)
     # as the feed of a stage has them: whoever looks at the first of them only must not see the first labels of a sorted file
     validation = validation.take(np.argsort(Draws.range(seed, "validation", 0, validation.rows).words("row"), kind="stable"))
     steps = max(1, train.rows // batch_rows)

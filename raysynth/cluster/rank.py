@@ -16,6 +16,7 @@ from raysynth.errors import NondeterminismError, RecipeError
 from raysynth.generators.base import Trained
 from raysynth.layout import Arrays, Facts
 from raysynth.models import codec_of, generator_of
+from raysynth.parts import find
 from raysynth.runs import Folder
 from raysynth.schema import Schema
 from raysynth.training import Trainer, batch_rows_of, initialise
@@ -61,7 +62,8 @@ class _Rank:
     def __init__(self, job: Job, rank: int, world: int, device: torch.device, pulse: Pulse) -> None:
         self.job, self.rank, self.world, self.device, self.pulse = job, rank, world, device, pulse
         pulse.beat(0, 0, now=True)
-        size = batch_rows_of(job.rows, world)
+        most = find("generators", job.parts["generator"]["use"]).most_batch_rows
+        size = batch_rows_of(job.rows, world, most)
         self.feed = Feed(job.train, job.validation, rows=job.rows, batch_rows=size, seed=job.seed, rank=rank, world=world)
         self.trainer = _trainer(job, rank, world, device, self.feed.steps)
 

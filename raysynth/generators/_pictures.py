@@ -35,6 +35,7 @@ class Pictures(Trained):
     accepts: ClassVar[tuple[type[Layout], ...]] = (Grids,)
     picture_turns: ClassVar[tuple[str, ...]] = ("model",)
     kernel_rows = 256
+    most_batch_rows = 32
     chunk_rows = CHUNK
 
     def __init__(self, layout: Grids, told: int) -> None:

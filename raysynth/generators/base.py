@@ -67,6 +67,8 @@ class Trained(Generator, nn.Module):
     turns: tuple[str, ...] = ("model",)
     learning_rate: float = 2e-3
     """At its highest."""
+    most_batch_rows: ClassVar[int] = 512
+    """Of one worker: fewer where a row is large, so that many rows at a time save nothing, and each step teaches something."""
     average_decay: float = 0.995
     """Of the weights that are judged and published: so much of them is what they were a step before."""
     patience: int = 5

@@ -23,6 +23,7 @@ class Chain(Trained):
     they learn side by side; the texts' table draws the columns."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Chained,)
+    most_batch_rows = 64
 
     def __init__(self, layout: Chained, *, text: Mapping[str, Any] | None = None, image: Mapping[str, Any] | None = None) -> None:
         super().__init__()

@@ -155,7 +155,7 @@ def _learning(recipe: Recipe, learnt: _Learnt, rows: float, checked: float) -> t
         return Interval.around(seconds, *SPREAD), recipe.generate.workers, ""
     if isinstance(learnt.generator, Remote):
         return NOTHING, workers, ""
-    batch_rows = batch_rows_of(int(rows), workers)
+    batch_rows = batch_rows_of(int(rows), workers, cast("Trained", learnt.generator).most_batch_rows)
     step, check = _steps(recipe, learnt, batch_rows)
     epoch = step * max(1.0, rows / batch_rows) + check * checked * workers
     least, (low, high) = min(asked, LEAST_EPOCHS), SPREAD
