@@ -21,7 +21,7 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$:@-])")
 class Card:
     """`folders`: name → {id, path, rows, bytes, contains_real_rows}; `scores`: as in scores.json; `snapshot`: {path, bytes, sha256} of
     each input file; `versions`: library → version; `model`: the model folder's path; `real_rows`: how many rows the input had;
-    `unique`: {columns, drawn_again} where no two synthetic rows share the values of columns."""
+    `unique`: {columns, drawn_again} where no two synthetic rows share the values of columns; `images`: the rows hold pictures."""
 
     name: str
     recipe: Mapping[str, Any]
@@ -34,6 +34,7 @@ class Card:
     model: str | None = None
     real_rows: int | None = None
     unique: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    images: bool = False
 
 
 def card(facts: Card) -> str:
@@ -101,7 +102,7 @@ def _harmless(value: Any, key: str = "") -> Any:
 def _head(facts: Card) -> str:
     head: dict[str, Any] = {
         "pretty_name": " ".join(facts.name.split()),
-        "tags": ["synthetic", "raysynth", "tabular"],
+        "tags": ["synthetic", "raysynth", "image" if facts.images else "tabular"],
         "size_categories": [size_category(sum(int(folder["rows"]) for folder in facts.folders.values()))],
         "configs": [_config(name, folder, first=not at) for at, (name, folder) in enumerate(facts.folders.items())],
     }

@@ -32,6 +32,15 @@ def published_tales(tmp_path_factory: pytest.TempPathFactory) -> str:
     return published(str(tmp_path_factory.mktemp("run") / "tales"))
 
 
+@pytest.fixture(scope="session")
+def published_blots(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The URL of a published run of pictures; who loads its model puts its generator on the shelf."""
+    from blots import on_shelf, published
+
+    with on_shelf():
+        return published(str(tmp_path_factory.mktemp("run") / "blots"))
+
+
 @pytest.fixture(autouse=True)
 def no_keys_of_the_user(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("RAYSYNTH_KEYS", str(tmp_path / "keys.json"))

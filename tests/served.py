@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blots import FAKES
+
 from raysynth.client import Client
 
 READY_SECONDS = 180
@@ -32,7 +34,8 @@ class Server:
         command = [sys.executable, "-m", "raysynth", "serve", run, "--port", str(port), "--jobs", str(self.jobs)]
         command += ["--keys", str(folder / "keys.json"), "--settings", str(told), *options]
         name, word = self.word.split("=")
-        environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"} | {name: word}
+        shelf = os.pathsep.join(filter(None, [str(FAKES), os.environ.get("PYTHONPATH")]))  # a fake generator may have made a run
+        environment = {key: text for key, text in os.environ.items() if key != "RAY_ADDRESS"} | {name: word, "PYTHONPATH": shelf}
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=log, stderr=log)
         try:

@@ -8,10 +8,12 @@ from raysynth.audit import verify
 from raysynth.card import Card, card
 from raysynth.errors import CorruptRunError, GateError
 from raysynth.gates import Gate, judge
+from raysynth.image_frames import image_columns
 from raysynth.markers import canonical
 from raysynth.progress import say
 from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
+from raysynth.schema import Schema
 from raysynth.stages.evaluate import read_scores
 from raysynth.stores.base import join
 
@@ -120,5 +122,6 @@ def _card(
         versions=_versions(),
         model=model.path if model is not None else None,
         real_rows=(prepared.outcome() or {}).get("rows"),
+        images=bool(image_columns(Schema.from_json(prepared.plan().facts["schema"]))),
         unique=next((folder.plan().facts.get("unique", {}) for folder in folders if folder.name == "synthetic"), {}),
     )

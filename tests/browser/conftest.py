@@ -47,9 +47,13 @@ def browser(downloads: Path) -> Iterator[webdriver.Chrome]:
 
 @pytest.fixture(scope="session")
 def server(
-    browser: webdriver.Chrome, published_run: str, published_tales: str, tmp_path_factory: pytest.TempPathFactory
+    browser: webdriver.Chrome,
+    published_run: str,
+    published_tales: str,
+    published_blots: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[str, str]]:
-    """The URL and the key of a running server, which has a model of a table and then one of texts."""
-    made = Server(published_run, tmp_path_factory.mktemp("server"), published_tales)
+    """The URL and the key of a running server, which has a model of a table, then one of texts and one of pictures."""
+    made = Server(published_run, tmp_path_factory.mktemp("server"), published_tales, published_blots)
     yield made.url, made.key
     made.end()

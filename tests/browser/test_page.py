@@ -329,8 +329,22 @@ def test_a_beginning_that_is_too_long_is_refused_in_the_servers_words(page: Page
     page.until(lambda: "where.tale: starts has" in page.text("#problem-detail"), "the prompt is refused")
 
 
+def test_pictures_are_shown_with_a_text_for_who_does_not_see_them(page: Page) -> None:
+    page.show("blots")
+    page.condition("shape", "ring")
+    page.write("#rows", 150)
+    page.click("#sample")
+    page.until(lambda: "The first 100 of 150 rows" in page.text("#sample-facts"), "100 rows are shown")
+    pictures = page.all("#table img")
+    assert len(pictures) == 100
+    page.until(lambda: page.browser.execute_script("return arguments[0].complete", pictures[0]), "the first picture is there")
+    assert page.browser.execute_script("return [arguments[0].naturalWidth, arguments[0].loading]", pictures[0]) == [12, "lazy"]
+    assert re.fullmatch(r"photo: PNG, [0-9]+ B", str(pictures[0].get_attribute("alt")))
+    assert "photo" in page.text("#plots-note") and not page.all("[data-plot=photo]")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("model", ["shop", "tales"])
+@pytest.mark.parametrize("model", ["shop", "tales", "blots"])
 def test_nothing_is_wider_than_the_screen(page: Page, width: int, model: str) -> None:
     page.show(model)
     page.sample(10)

@@ -54,8 +54,8 @@ class Driver:
             time.sleep(0.1)
         return written.read_text()
 
-    def end(self) -> None:
-        assert self.process.wait(timeout=DEADLINE_SECONDS) == 0, self.url.with_suffix(".log").read_text()[-3000:]
+    def end(self, code: int = 0) -> None:
+        assert self.process.wait(timeout=DEADLINE_SECONDS) == code, self.url.with_suffix(".log").read_text()[-3000:]
 
     def _until(self, holds: Callable[[], bool], what: str) -> None:
         deadline = time.monotonic() + DEADLINE_SECONDS

@@ -47,6 +47,7 @@ def test_the_head_is_what_the_hub_reads() -> None:
     head = front(card(CARD))
     assert head["pretty_name"] == "wine"
     assert head["tags"] == ["synthetic", "raysynth", "tabular"]
+    assert front(card(replace(CARD, images=True)))["tags"] == ["synthetic", "raysynth", "image"]
     assert head["size_categories"] == ["100K<n<1M"]
     assert [config["config_name"] for config in head["configs"]] == ["synthetic", "mixed"]
     assert head["configs"][0]["data_files"] == [{"split": "train", "path": "synthetic/ab12/**/part-*.parquet"}]

@@ -5,75 +5,36 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pytest
+from blots import SEED, SIDE, on_shelf
 from here import Server
-from pictures_of import SCHEMA, law
+from pictures_of import SCHEMA
 from typer.testing import CliRunner
 
-import raysynth.generators
 from raysynth import formats
 from raysynth.cli import app
-from raysynth.codecs.image import Image
-from raysynth.commits import commit, commit_files, write_task
-from raysynth.models import load_model, model_files
-from raysynth.orders import Order, files_of
-from raysynth.parts import find
 from raysynth.pictures import pictures
-from raysynth.runs import Run, folder_id, read_rows
-from raysynth.sampler import Sampler
-from raysynth.schema import FILE, IMAGE, ROW
+from raysynth.runs import Run, read_rows
+from raysynth.schema import IMAGE
 from raysynth.serving import service
-from raysynth.stores.base import join
-from raysynth.training import initialise
-
-SEED = 5
-SIDE = 12
-FAKES = Path(__file__).parents[1] / "integration" / "fakes"
 
 
-@pytest.fixture(scope="module")
-def blots_run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The URL of a published run of 60 pictures."""
-    raysynth.generators.__path__.append(str(FAKES))
-    blots = find("generators", "blots")
-    run = Run(str(tmp_path_factory.mktemp("run") / "blots"))
-    codec = Image(SCHEMA.learnt, seed=SEED, size=(SIDE, SIDE))
-    real = law(50, 1).append_column(FILE, pa.array(["a"] * 50)).append_column(ROW, pa.array(range(50)))
-    layout = codec.settle(codec.observe(real))
-    generator: Any = initialise(lambda: blots(layout), SEED)
-    parts = {"codec": {"use": "image", "size": [SIDE, SIDE]}, "generator": {"use": "blots"}}
-    facts = {"name": "blots", "seed": SEED, "schema": SCHEMA.to_json(), "derive": {}, "parts": parts}
-    model = run.folder("model", folder_id(facts))
-    files = model_files(codec, generator, facts)
-    for name, data in files.items():
-        model.store.put(join(model.url, name), data)
-    commit_files(model, files)
-    loaded = load_model(model)
-    order = Order(loaded.digest, SEED, (), 60, 40, {}, 10_000, "avx2")
-    plan = order.plan(len(SCHEMA))
-    synthetic = run.folder("synthetic", folder_id(order.facts()))
-    synthetic.write_plan(plan)
-    write_task(synthetic, plan, range(plan.parts), files_of(Sampler(loaded, seed=SEED), plan))
-    commit(synthetic, plan)
-    for name, folder in (("model", model), ("synthetic", synthetic)):
-        run.point(name, folder)
-    run.publish([synthetic], {"name": "blots", "model": model.id, "evaluation": None, "gates": [], "forced": False})
-    yield run.url
-    raysynth.generators.__path__.remove(str(FAKES))
+@pytest.fixture(scope="module", autouse=True)
+def shelf() -> Iterator[None]:
+    with on_shelf():
+        yield
 
 
 @pytest.fixture(scope="module")
-def server(blots_run: str, tmp_path_factory: pytest.TempPathFactory) -> Server:
-    return Server(blots_run, tmp_path_factory.mktemp("server"), "blots", max_picture_bytes=60 * SIDE * SIDE)
+def server(published_blots: str, tmp_path_factory: pytest.TempPathFactory) -> Server:
+    return Server(published_blots, tmp_path_factory.mktemp("server"), "blots", max_picture_bytes=60 * SIDE * SIDE)
 
 
 @pytest.mark.parametrize("format", formats.FORMATS)
-def test_every_format_gives_the_pictures_of_the_batch(server: Server, blots_run: str, format: str) -> None:
-    synthetic = Run(blots_run).current("synthetic")
+def test_every_format_gives_the_pictures_of_the_batch(server: Server, published_blots: str, format: str) -> None:
+    synthetic = Run(published_blots).current("synthetic")
     assert synthetic is not None
     part = read_rows(synthetic.part_urls()[0])
     answer = server.sample({"rows": 40, "seed": SEED}, format)
@@ -111,8 +72,8 @@ def test_the_card_tells_of_a_column_of_images(server: Server) -> None:
     assert card["schema"][0] == {"name": "photo", "kind": "image", "type": str(IMAGE), "nullable": True, "derived": False}
 
 
-def test_preview_tells_a_picture_in_words(blots_run: str) -> None:
-    told = CliRunner().invoke(app, ["preview", blots_run, "-n", "3"])
+def test_preview_tells_a_picture_in_words(published_blots: str) -> None:
+    told = CliRunner().invoke(app, ["preview", published_blots, "-n", "3"])
     assert told.exit_code == 0, told.output
     rows = [json.loads(line) for line in told.output.splitlines()]
     assert len(rows) == 3
