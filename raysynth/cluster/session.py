@@ -19,12 +19,12 @@ AVX2 = {
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "MKL_CBWR": "AVX2",
     "ARROW_USER_SIMD_LEVEL": "AVX2",
-    "OPENCV_CPU_DISABLE": "AVX512_SKX",
 }
 """AVX2 and AVX-512 differ in the last bits; with these every x86-64 CPU of the last decade gives the same rows (design, section 6).
 numpy's own switch is NUMPY_FEATURES, since its words depend on the version and on the CPU."""
 
 NUMPY_FEATURES = "NPY_DISABLE_CPU_FEATURES"
+OPENCV_FEATURES = "OPENCV_CPU_DISABLE"
 _WIDE = "X86_V4 AVX512_ICL AVX512_SPR"
 _WIDE_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR"
 
@@ -76,7 +76,7 @@ def _set_defaults(variables: dict[str, str]) -> None:
 
 def pins() -> dict[str, str]:
     """The environment of whatever makes rows."""
-    return {**AVX2, **_numpy_features(), **ONE_THREAD, **QUIET, **FIXED_POOLS, **S3_CHECKSUMS}
+    return {**AVX2, **_wide_features(), **ONE_THREAD, **QUIET, **FIXED_POOLS, **S3_CHECKSUMS}
 
 
 def is_embedded() -> bool:
@@ -207,7 +207,7 @@ def _check_answers(address: str) -> None:
 def runtime_env(local: bool) -> dict[str, Any]:
     """What Ray's workers start with: the driver's pins, and on this machine the driver's interpreter. Ray hands the interpreter's path to
     a shell as it is (ray 2.60, runtime_env/context.py): one with a space in it must come quoted, or no worker ever starts."""
-    names = (*AVX2, NUMPY_FEATURES, *ONE_THREAD, *QUIET, *FIXED_POOLS, *S3_CHECKSUMS)
+    names = (*AVX2, NUMPY_FEATURES, OPENCV_FEATURES, *ONE_THREAD, *QUIET, *FIXED_POOLS, *S3_CHECKSUMS)
     pinned = {name: os.environ[name] for name in names if name in os.environ}
     quoted = shlex.quote(sys.executable)
     return {"env_vars": pinned, **({"py_executable": quoted} if local and quoted != sys.executable else {})}
@@ -223,8 +223,8 @@ def _quiet_data() -> None:
     logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
-def _numpy_features() -> dict[str, str]:
-    """What numpy must not use. It warns of features that this CPU or this version does not know, and then keeps using the others."""
+def _wide_features() -> dict[str, str]:
+    """What numpy and OpenCV must not use. They warn of what this CPU or version lacks, and keep using the rest."""
     try:
         with open("/proc/cpuinfo") as lines:  # noqa: PTH123 (no Path yet: this runs before everything else)
             wide = "avx512f" in lines.read()
@@ -233,4 +233,4 @@ def _numpy_features() -> dict[str, str]:
     if not wide:
         return {}
     major, minor = (int(number) for number in version("numpy").split(".")[:2])
-    return {NUMPY_FEATURES: _WIDE if (major, minor) >= (2, 4) else _WIDE_BEFORE_2_4}
+    return {NUMPY_FEATURES: _WIDE if (major, minor) >= (2, 4) else _WIDE_BEFORE_2_4, OPENCV_FEATURES: "AVX512-SKX"}
