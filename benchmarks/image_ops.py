@@ -199,7 +199,7 @@ def augmented(scratch: Path, folder: str, steps: str = STEPS) -> Any:
     return watch(command)
 
 
-def stage(sizes: tuple[int, int] = (500, 4500)) -> list[str]:
+def stage(sizes: tuple[int, int] = (1000, 9000)) -> list[str]:
     few, many = sizes
     with served(sizes, SIDE, rows=500) as scratch:
         costs = [sum(augmented(scratch, f"of-{count}").cpu.values()) for count in sizes]
