@@ -5,7 +5,7 @@
 
 One thread each, CPU-seconds, ratios of one run. Ops: rotate (15 degrees, corners black), flip, crop (0.7 to 1 of the area, back to the size)
 and colour jitter on pictures of 224 px that are decoded already: ours as the stage calls them, kornia on float tensors in batches of 32,
-albumentations picture by picture. Stage: `raysynth augment` of Parquet with JPEGs on S3 (`rclone serve s3`, not counted) at two sizes,
+albumentations picture by picture. Stage: augment, of Parquet with JPEGs on S3 (`rclone serve s3`, not counted) at two sizes,
 the difference being what the pictures cost, start-up aside; the bare loop decodes local files, does the four with opencv, encodes and writes
 Parquet. Memory: the private memory of a worker that augments so many small pictures. A run writes its lines into docs/benchmarks.md.
 """
@@ -41,6 +41,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "integration"))
 from s3_servers import environment, rclone
 
 SIDE, BATCH, SEED = 224, 32, 7
+DISTINCT = 2000  # pictures, of which many rows are made
 SCHEMA = Schema((Column("photo", "image", IMAGE),))
 DEGREES, JITTER, HUE, AREA = 15.0, 0.2, 0.02, (0.7, 1.0)
 STEPS = "then: [image.flip, image.crop, image.colour]"
@@ -51,7 +52,20 @@ run: s3://bucket/runs/{folder}
 prepare: {{holdout: 0, validation: 0, max_bad_rows: 0}}
 augment: [{{use: image.rotate, {steps}}}]
 generate: {{workers: 1}}
-train: {{augmented: true}}
+"""
+STAGE = """
+import sys
+from raysynth.cluster.session import one_session, pin_cpu
+pin_cpu()
+from raysynth.recipe_files import load_recipe
+from raysynth.runs import Run
+from raysynth.stages import augment, prepare
+recipe = load_recipe(sys.argv[1])
+run = Run(recipe.run)
+with one_session():
+    prepared = prepare.run(recipe, run)
+    if len(sys.argv) == 2:
+        augment.run(recipe, run, prepared)
 """
 
 
@@ -151,44 +165,48 @@ def by_kornia(pixels: list[Pixels]) -> Callable[[], int]:
 
 
 @contextmanager
-def served() -> Any:
-    """A bucket on this machine: its folder."""
-    with tempfile.TemporaryDirectory() as name, rclone(Path(name) / "s3") as url:
-        os.environ.update(environment(url))
-        yield Path(name)
+def served(sizes: tuple[int, int], side: int, *, rows: int) -> Any:
+    """A bucket on this machine with so many pictures in `of-SIZE`: the folder around it."""
+    with tempfile.TemporaryDirectory() as name:
+        for count in sizes:
+            lay(Path(name) / "s3" / "bucket" / f"of-{count}", count, side, rows=rows)
+        with rclone(Path(name) / "s3") as url:
+            os.environ.update(environment(url))
+            yield Path(name)
 
 
-def lay(folder: Path, count: int, side: int, *, rows: int = 500, distinct: int = 2000) -> list[bytes]:
-    """Parquet files of so many JPEGs, all told; after `distinct` ones they come again, each under a number of its own."""
+def lay(folder: Path, count: int, side: int, *, rows: int) -> None:
+    """Parquet files of so many JPEGs, all told; after DISTINCT ones they come again, each under a number of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    known = [encoded(picture(number, side), "jpeg") for number in range(min(count, distinct))]
+    known = jpegs(side)
     for start in range(0, count, rows):
         some = range(start, min(start + rows, count))
         table = pa.table({"number": list(some), "photo": image_array([known[number % len(known)] for number in some])})
         pq.write_table(table, folder / f"{start // rows:04d}.parquet", compression="none")
-    return [known[number % len(known)] for number in range(count)]
+
+
+@cache
+def jpegs(side: int) -> list[bytes]:
+    return [encoded(picture(number, side), "jpeg") for number in range(DISTINCT)]
 
 
 def augmented(scratch: Path, folder: str, steps: str = STEPS) -> Any:
     """What a worker and all processes spent on `augment` alone, prepare being done."""
     recipe = scratch / f"{folder}.yaml"
     recipe.write_text(RECIPE.format(folder=folder, steps=steps))
-    command = [sys.executable, "-m", "raysynth", "augment", str(recipe)]
-    watch([*command[:3], "prepare", str(recipe)])
+    command = [sys.executable, "-c", STAGE, str(recipe)]
+    watch([*command, "prepare"])
     return watch(command)
 
 
-def stage(sizes: tuple[int, int] = (500, 4500)) -> list[str]:
-    with served() as scratch:
-        few, many = sizes
-        costs = []
-        for count in sizes:
-            data = lay(scratch / "s3" / "bucket" / f"of-{count}", count, SIDE)
-            costs.append(sum(augmented(scratch, f"of-{count}").cpu.values()))
+def stage(sizes: tuple[int, int] = (1000, 9000)) -> list[str]:
+    few, many = sizes
+    with served(sizes, SIDE, rows=500) as scratch:
+        costs = [sum(augmented(scratch, f"of-{count}").cpu.values()) for count in sizes]
         files = scratch / "files"
         files.mkdir()
-        for number, item in enumerate(data[: many - few]):
-            (files / f"{number:05d}.jpg").write_bytes(item)
+        for number in range(many - few):
+            (files / f"{number:05d}.jpg").write_bytes(jpegs(SIDE)[number % DISTINCT])
         bare = min(_seconds(lambda: bare_loop(files, scratch / "bare")) for _ in range(2))
         extra, count = costs[1] - costs[0], many - few
     return [
@@ -236,11 +254,8 @@ def bare_loop(files: Path, out: Path) -> None:
 
 
 def memory(sizes: tuple[int, int] = (10_000, 100_000), side: int = 64) -> list[str]:
-    with served() as scratch:
-        peaks = []
-        for count in sizes:
-            lay(scratch / "s3" / "bucket" / f"of-{count}", count, side, rows=5000)
-            peaks.append(augmented(scratch, f"of-{count}").worker_bytes)
+    with served(sizes, side, rows=5000) as scratch:
+        peaks = [augmented(scratch, f"of-{count}").worker_bytes for count in sizes]
     few, many = sizes
     return [
         f"A worker that augments {many:,} pictures of {side} px holds {peaks[1] / peaks[0]:.2f} × what it holds for {few:,} "

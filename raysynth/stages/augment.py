@@ -29,7 +29,7 @@ from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import FILE, IMAGE, ROW, Schema
 
 ROWS_VERSION = 2
-PIECE_BYTES = 16 << 20  # of pixels at a time: of the memory that a worker needs beside its part
+PIECE_BYTES = 4 << 20  # of pixels at a time: more leaves the caches of a CPU, and takes a sixth longer
 
 
 def run(recipe: Recipe, run: Run, prepared: Folder) -> Folder:

@@ -93,8 +93,7 @@ class Move:
 
 def _of_centres(matrix: Matrix) -> Matrix:
     """The same move for OpenCV, to which the middle of the first pixel is (0, 0)."""
-    half = np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [0.0, 0.0, 1.0]])
-    moved = np.linalg.inv(half) @ matrix @ half
+    moved = shifted(-0.5, -0.5) @ matrix @ shifted(0.5, 0.5)
     return moved / moved[2, 2]
 
 
