@@ -1,13 +1,13 @@
-"""RAYSYNTH_DATA's pictures → how useful, true to their label and unlike the train pictures synthetic ones are, beside real hold-out pictures.
+"""RAYSYNTH_DATA's pictures → how useful, true to their label and unlike the train pictures synthetic ones are, beside real test pictures.
 
     RAYSYNTH_DATA=../shared/data python benchmarks/images.py [diffusion vae gan few cifar]
 
-The first three train a generator on 8,000 digits of MNIST (a tenth of them split off for early stopping), draw 8,000, and judge them with the
-other 2,000: accuracy on these of a small convolutional network that was taught by made digits, beside one that was taught by the real ones;
-how often that one finds in a made digit the label that was asked for; and the share of made digits that lie nearer to a train digit (by
-pixels) than all but 1 % of the test digits do. `few`: 20 real digits of each class alone, against the same with augmented ones and those of
-a small diffusion model, on the test digits, five times. `cifar`: 400 pictures of each class of CIFAR-10, with and without augmented ones. All
-networks that judge take equally many steps. A run at the defaults writes its lines into docs/benchmarks.md.
+The first three train a generator on 8,000 digits of MNIST (a tenth of them split off for early stopping), draw 8,000, and judge them with
+the other 2,000: accuracy on these of a small convolutional network that was taught by made digits, beside one that was taught by the real
+ones; how often that one finds in a made digit the label that was asked for; and the share of made digits that lie nearer to a train digit
+(by pixels) than all but 1 % of the test digits do. `few`: 20 real digits of each class alone, against the same with augmented ones and
+those of a small diffusion model, on the test digits, five times. `cifar`: 400 pictures of each class of CIFAR-10, with and without augmented
+ones. All networks that judge take equally many steps. A run at the defaults writes its lines into docs/benchmarks.md.
 """
 
 import argparse
@@ -124,9 +124,8 @@ def augmented(rows: Rows, copies: int, change: Change, seed: int) -> Rows:
         matrix[:, 2] += change.shift * right[row], change.shift * down[row]
         picture = rows[0][source][:, ::-1] if mirrored[row] else rows[0][source]
         border = cv2.BORDER_REFLECT_101 if change.mirrored else cv2.BORDER_CONSTANT
-        made[row] = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), borderMode=border).reshape(
-            made.shape[1:]
-        )
+        moved = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), borderMode=border)
+        made[row] = moved.reshape(made.shape[1:])
     return made, rows[1][index]
 
 
@@ -258,8 +257,8 @@ def few() -> list[str]:
     gain, mean = 100 * (scores["all"] - scores["alone"]), {name: found.mean() for name, found in scores.items()}
     half = 2.776 * gain.std(ddof=1) / SEEDS**0.5  # Student's t, 4 degrees of freedom, 95 %
     return [
-        f"With {FEW} real digits of each class, real + augmented + synthetic ones reach an accuracy of {mean['all']:.4f} where the real ones "
-        f"alone reach {mean['alone']:.4f}: {gain.mean():+.1f} points (95 % interval of the mean {gain.mean() - half:+.1f} to "
+        f"With {FEW} real digits of each class, real + augmented + synthetic ones reach an accuracy of {mean['all']:.4f} where the real "
+        f"ones alone reach {mean['alone']:.4f}: {gain.mean():+.1f} points (95 % interval of the mean {gain.mean() - half:+.1f} to "
         f"{gain.mean() + half:+.1f}; {SEEDS} seeds). Real + augmented digits reach {mean['augmented']:.4f}."
     ]
 
@@ -272,10 +271,10 @@ def objects() -> list[str]:
         for name, rows in (("alone", train), ("augmented", joined(train, augmented(train, COPIES, OBJECTS, seed)))):
             scores[name][seed] = Judge(rows, seed).accuracy(test)
         print(f"  seed {seed}:", *(f"{name} {found[seed]:.4f}" for name, found in scores.items()), flush=True)
-    gain = 100 * (scores["augmented"] - scores["alone"])
+    gain, mean = 100 * (scores["augmented"] - scores["alone"]), {name: found.mean() for name, found in scores.items()}
     return [
-        f"With {CIFAR_TRAIN} pictures of each class of CIFAR-10, real + augmented ones reach an accuracy of {scores['augmented'].mean():.4f} where "
-        f"the real ones alone reach {scores['alone'].mean():.4f}: {gain.mean():+.1f} points (from {gain.min():+.1f} to {gain.max():+.1f} over "
+        f"With {CIFAR_TRAIN} pictures of each class of CIFAR-10, real + augmented ones reach an accuracy of {mean['augmented']:.4f} where "
+        f"the real ones alone reach {mean['alone']:.4f}: {gain.mean():+.1f} points (from {gain.min():+.1f} to {gain.max():+.1f} over "
         f"{SEEDS} seeds)."
     ]
 

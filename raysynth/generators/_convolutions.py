@@ -13,6 +13,8 @@ from torch.nn import functional
 from raysynth.layout import Grids
 
 GRID = 16
+HEAD = 32  # channels of an attention head
+WIDER = 4  # the coarse grid has so many times the channels of the fine one
 
 
 def patch_of(height: int, width: int) -> int:
@@ -44,6 +46,25 @@ class Residual(nn.Module):
         return self.skip(x_BCHW) + z_BCHW
 
 
+class Attention(nn.Module):
+    """x + what each cell finds in all the others (Vaswani et al., NeurIPS 2017). At first it is x alone."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = max(1, width // HEAD)
+        self.norm, self.ask, self.say = (
+            nn.GroupNorm(_groups(width), width),
+            nn.Conv2d(width, 3 * width, 1),
+            nn.Conv2d(width, width, 1),
+        )
+        nn.init.zeros_(self.say.weight)
+
+    def forward(self, x_BCHW: Tensor) -> Tensor:
+        asked = self.ask(self.norm(x_BCHW)).flatten(2).unflatten(1, (3, self.heads, -1)).transpose(-1, -2)
+        found = functional.scaled_dot_product_attention(*asked.unbind(1))
+        return x_BCHW + self.say(found.transpose(-1, -2).reshape(x_BCHW.shape))
+
+
 class Finer(nn.Module):
     """Twice the sides: each cell becomes four (Shi et al., "sub-pixel convolution", arXiv 1609.05158)."""
 
@@ -58,24 +79,19 @@ class Finer(nn.Module):
 class Decoder(nn.Module):
     """(B, D) what is told → (B, C, H, W): drawn coarse, then fine."""
 
-    def __init__(self, layout: Grids, width: int, wide: int, blocks: int, told: int) -> None:
+    def __init__(self, layout: Grids, width: int, told: int) -> None:
         super().__init__()
-        self.patch = patch_of(layout.height, layout.width)
+        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
         self.sides = (layout.height // self.patch // 2, layout.width // self.patch // 2)
         self.start = nn.Linear(told, wide * self.sides[0] * self.sides[1])
-        self.coarse = nn.ModuleList(Residual(wide, wide, told) for _ in range(blocks))
+        self.coarse, self.fine = Residual(wide, wide, told), Residual(width, width, told)
         self.finer = Finer(wide, width)
-        self.fine = nn.ModuleList(Residual(width, width, told) for _ in range(blocks))
         self.norm = nn.GroupNorm(_groups(width), width)
         self.write = nn.Conv2d(width, layout.channels * self.patch**2, 3, padding=1)
 
     def forward(self, told_BD: Tensor) -> Tensor:
         x_BCHW = self.start(told_BD).unflatten(1, (*self.sides, -1)).permute(0, 3, 1, 2)
-        for block in self.coarse:
-            x_BCHW = block(x_BCHW, told_BD)
-        x_BCHW = self.finer(x_BCHW)
-        for block in self.fine:
-            x_BCHW = block(x_BCHW, told_BD)
+        x_BCHW = self.fine(self.finer(self.coarse(x_BCHW, told_BD)), told_BD)
         return functional.pixel_shuffle(self.write(functional.silu(self.norm(x_BCHW))), self.patch)
 
 

@@ -43,9 +43,9 @@ class Pictures(Trained):
         self.shape, self.told = layout, told
         self.table = Autoregressive(Fields(layout.fields)) if layout.fields else None
         self.turns = (*self.picture_turns, LEARNS_TABLE) if self.table is not None else self.picture_turns
-        self.codes = nn.ParameterList(nn.Parameter(torch.randn(field.size, told) * told**-0.5) for field in layout.fields)
+        self.codes = nn.ParameterList(nn.Parameter(torch.randn(field.size, told)) for field in layout.fields)
         words = layout.tokens.vocabulary if layout.tokens is not None else 0
-        self.words = nn.Parameter(torch.randn(words, told) * told**-0.5) if words else None
+        self.words = nn.Parameter(torch.randn(words, told)) if words else None
 
     def without_table(self) -> None:
         """From now on others draw the codes."""
@@ -96,7 +96,7 @@ class Pictures(Trained):
         both are judged; all that is random in it comes from `noise`."""
 
     def told_by(self, codes: Tensor, tokens: Tensor | None) -> Tensor:
-        """(B, fields) codes and (B, T) tokens → (B, D): what they say, all together; of the words their sum over the root of their number."""
+        """(B, fields) codes and (B, T) tokens → (B, D): what they say, all together, at first of variance 1: sums over roots of numbers."""
         found = [table[codes[:, number]] for number, table in enumerate(self.codes)]
         if self.words is not None and tokens is not None:
             is_word_BT1 = (tokens > Tokens.NULL)[..., None]
@@ -104,7 +104,7 @@ class Pictures(Trained):
             found.append(said_BTD.sum(1) / is_word_BT1.sum(1).clamp(min=1) ** 0.5)
         if not found:
             return torch.zeros(len(codes), self.told, device=codes.device)
-        return torch.stack(found).sum(0)
+        return torch.stack(found).sum(0) / len(found) ** 0.5
 
     def to_signal(self, pixels: Tensor) -> Tensor:
         """(B, H·W·C) bytes → (B, C, H, W) in [-1, 1]."""

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import Finer, Residual, coarser, patch_of
+from raysynth.generators._convolutions import Attention, Finer, Residual, coarser, patch_of
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.layout import Grids
 
@@ -35,9 +35,9 @@ Predicted = Literal["v", "noise"]
 
 
 class Diffusion(Pictures):
-    """`width`: channels of the fine grid; the coarse one has four times as many. `blocks` of each; `steps` of drawing; `guidance`: 1 draws what
-    was learnt, 0 what is there whatever is told, above 1 what is told is seen more clearly, and pictures are less varied; `untold`: share of
-    the rows that are learnt from with nothing told (0: guidance is 1 always); `predicts`: what the network says."""
+    """`width`: channels of the fine grid, and half of the coarse one's. `blocks` of each; `steps` of drawing; `guidance`: 1 draws what
+    was learnt, 0 whatever is there, above 1 what is told is seen more clearly, and pictures are less varied; `untold`: share of the rows
+    that are learnt from with nothing told (0: guidance is 1 always); `predicts`: what the network says."""
 
     average_decay = 0.998
 
@@ -45,14 +45,14 @@ class Diffusion(Pictures):
         self,
         layout: Grids,
         *,
-        width: Width = 16,
+        width: Width = 32,
         blocks: Count = 1,
         steps: Count = 16,
         guidance: Guidance = 1.5,
         untold: Share = 0.1,
         predicts: Predicted = "v",
     ) -> None:
-        super().__init__(layout, 4 * width)
+        super().__init__(layout, 2 * width)
         self.steps, self.untold, self.predicts = steps, untold, predicts
         self.guidance = guidance if self.codes or self.words is not None else 1.0
         self.network = _Network(layout, width, blocks, self.told)
@@ -114,11 +114,11 @@ def _clarity(time: Tensor) -> Tensor:
 
 
 class _Network(nn.Module):
-    """A U-Net of two scales (Ronneberger et al., MICCAI 2015): what it says of each pixel, in the shape of the picture."""
+    """A U-Net of two scales (Ronneberger et al., MICCAI 2015), attention on the coarse one: what it says, in the shape of the picture."""
 
     def __init__(self, layout: Grids, width: int, blocks: int, told: int) -> None:
         super().__init__()
-        self.patch, wide, said = patch_of(layout.height, layout.width), 4 * width, 4 * width
+        self.patch, wide, said = patch_of(layout.height, layout.width), 2 * width, 4 * width
         channels = layout.channels * self.patch**2
         self.register_buffer("frequencies", math.pi * 2 ** torch.linspace(-1, 6, FREQUENCIES), persistent=False)
         self.of_time, self.of_told = nn.Linear(2 * FREQUENCIES, said), nn.Linear(told, said, bias=False)
@@ -127,6 +127,7 @@ class _Network(nn.Module):
         self.down = nn.ModuleList(Residual(width, width, said) for _ in range(blocks))
         self.coarser = coarser(width, wide)
         self.middle = nn.ModuleList(Residual(wide, wide, said) for _ in range(2 * blocks))
+        self.attend = nn.ModuleList(Attention(wide) for _ in self.middle)
         self.finer = Finer(wide, width)
         self.up = nn.ModuleList(Residual(2 * width if number == 0 else width, width, said) for number in range(blocks))
         self.norm, self.write = nn.GroupNorm(width // 8, width), nn.Conv2d(width, channels, 3, padding=1)
@@ -140,8 +141,8 @@ class _Network(nn.Module):
         for block in self.down:
             x_BCHW = block(x_BCHW, said_BS)
         z_BCHW = self.coarser(x_BCHW)
-        for block in self.middle:
-            z_BCHW = block(z_BCHW, said_BS)
+        for block, attend in zip(self.middle, self.attend, strict=True):
+            z_BCHW = attend(block(z_BCHW, said_BS))
         x_BCHW = torch.cat([x_BCHW, self.finer(z_BCHW)], dim=1)
         for block in self.up:
             x_BCHW = block(x_BCHW, said_BS)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import Decoder, coarser, patch_of
+from raysynth.generators._convolutions import WIDER, Decoder, coarser, patch_of
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.generators.base import Pace
 from raysynth.layout import Grids
@@ -29,16 +29,17 @@ Penalty = Annotated[float, Limits(gt=0)]
 
 
 class Gan(Pictures):
-    """`width`: channels of the fine grid; the coarse one has thrice as many. `latent`: numbers of noise; `penalty`: of the critic's slope."""
+    """`width`: channels of the fine grid, and a quarter of the coarse one's. `latent`: numbers of noise; `penalty`: of the
+    critic's slope."""
 
     picture_turns: ClassVar[tuple[str, ...]] = (CRITIC, CRITIC, FORGER)
     average_decay = 0.998
     patience = 15  # an epoch of the two is better or worse than the last by chance
 
-    def __init__(self, layout: Grids, *, width: Width = 32, latent: Count = 64, penalty: Penalty = 10.0) -> None:
-        super().__init__(layout, 2 * width)
+    def __init__(self, layout: Grids, *, width: Width = 16, latent: Count = 64, penalty: Penalty = 10.0) -> None:
+        super().__init__(layout, WIDER * width)
         self.latent, self.penalty = latent, penalty
-        self.forger = Decoder(layout, width, 3 * width, 1, latent + self.told)
+        self.forger = Decoder(layout, width, latent + self.told)
         self.critic = _Critic(layout, width, self.told)
         self.features = _Features(layout)
 
@@ -83,7 +84,7 @@ class _Critic(nn.Module):
 
     def __init__(self, layout: Grids, width: int, told: int) -> None:
         super().__init__()
-        self.patch, wide = patch_of(layout.height, layout.width), 3 * width
+        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
         cells = layout.height * layout.width // (2 * self.patch) ** 2
         self.fine = nn.Sequential(
             nn.Conv2d(layout.channels * self.patch**2, width, 3, padding=1),

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import Decoder, Residual, coarser, patch_of
-from raysynth.generators._pictures import Count, Natural, Pictures, Width
+from raysynth.generators._convolutions import WIDER, Decoder, Residual, coarser, patch_of
+from raysynth.generators._pictures import Natural, Pictures, Width
 from raysynth.layout import Grids
 
 LEAST_VARIANCE = 1e-4  # of a pixel in [-1, 1]: about one of its 256 levels
@@ -30,22 +30,22 @@ Even = Annotated[int, Limits(ge=2, multiple_of=2)]
 
 
 class Vae(Pictures):
-    """`width`: channels of the fine grid; the coarse one has thrice as many. `latent`: dimensions of z; `couplings`: that bend its law (0: it
-    is normal); `warmup_steps` until the KL has its full weight."""
+    """`width`: channels of the fine grid, and a quarter of the coarse one's. `latent`: dimensions of z; `couplings`: that bend its law (0:
+    it is normal); `warmup_steps` until the KL has its full weight."""
 
     def __init__(
         self,
         layout: Grids,
         *,
-        width: Width = 32,
+        width: Width = 16,
         latent: Even = 32,
         couplings: Natural = 6,
         warmup_steps: Natural = 500,
     ) -> None:
-        super().__init__(layout, 2 * width)
+        super().__init__(layout, WIDER * width)
         self.latent, self.warmup_steps = latent, warmup_steps
         self.encoder = _Encoder(layout, width, self.told, latent)
-        self.decoder = Decoder(layout, width, 3 * width, 1, latent + self.told)
+        self.decoder = Decoder(layout, width, latent + self.told)
         self.prior = nn.ModuleList(_Coupling(latent, self.told) for _ in range(couplings))
         self.register_buffer("steps", torch.zeros(1))
 
@@ -94,7 +94,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, layout: Grids, width: int, told: int, latent: int) -> None:
         super().__init__()
-        self.patch, wide = patch_of(layout.height, layout.width), 3 * width
+        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
         cells = layout.height * layout.width // (2 * self.patch) ** 2
         self.read = nn.Conv2d(layout.channels * self.patch**2, width, 3, padding=1)
         self.fine, self.coarse = Residual(width, width, told), Residual(wide, wide, told)

@@ -88,7 +88,7 @@ def test_what_it_draws_is_what_it_learnt_under_the_label_that_was_asked_for(name
     for made in (free, asked):
         assert agreement(made) > 0.9
         bright = made["pixels"].reshape(-1, 64).max(1)
-        assert 8 < bright.std(), "bars are of all brightnesses"
+        assert bright.std() > 8, "bars are of all brightnesses"
 
 
 def test_guidance_makes_more_of_the_label() -> None:
@@ -128,7 +128,8 @@ def test_the_latent_space_has_not_collapsed() -> None:
     assert isinstance(generator, Vae)
     batch = rows(SEED + 1).take(slice(0, 256))
     with torch.inference_mode():
-        x, told = generator.to_signal(torch.from_numpy(batch["pixels"])), generator.told_by(torch.from_numpy(batch["codes"]).long(), None)
+        x = generator.to_signal(torch.from_numpy(batch["pixels"]))
+        told = generator.told_by(torch.from_numpy(batch["codes"]).long(), None)
         mean, log_variance = generator.encoder(x, told)
         own, other = ((generator.painted(z, told) - x).square().mean() for z in (mean, mean.roll(1, 0)))
         divergence = -(generator.log_prior(mean, told) + (log_variance + 1).sum(1) / 2).mean()

@@ -89,7 +89,7 @@ def test_the_forger_is_judged_by_pictures_and_by_whose_they_are() -> None:
 
     real = rows()
     same, darker, mixed = _distance(real, rows(), codes), _distance(real, rows(-0.3), codes), _distance(real, rows().flip(0), codes)
-    assert abs(same) < 0.01 < darker and 0.1 < mixed
+    assert abs(same) < 0.01 < darker and mixed > 0.1
 
 
 def test_a_chain_refuses_what_makes_no_pictures() -> None:
@@ -97,7 +97,7 @@ def test_a_chain_refuses_what_makes_no_pictures() -> None:
     layout = Chained(texts, Grids(FIELDS, 8, 8, 1, texts))
     with pytest.raises(RecipeError, match=r"generator\.image\.use: 'text_vae' makes no pictures"):
         Chain(layout, image={"use": "text_vae"})
-    with pytest.raises(RecipeError, match=r"generator\.image\.latent: .*even|generator\.image\.latent: .*multiple of 2"):
+    with pytest.raises(RecipeError, match=r"generator\.image\.latent: .*multiple of 2"):
         Chain(layout, image={"use": "vae", "latent": 3})
 
 
