@@ -216,7 +216,7 @@ def is_images(column: pa.ChunkedArray) -> bool:
         return set(fields) == {"bytes", "path"} and any(holds(fields["bytes"]) for holds in _BYTES)
     if not any(holds(column.type) for holds in _BYTES):
         return False
-    first = next((cell for chunk in column.chunks for cell in chunk.drop_null().slice(0, 1).to_pylist()), b"")
+    first: Any = next((cell for chunk in column.chunks for cell in chunk.drop_null().slice(0, 1).to_pylist()), b"")
     return format_of(first) is not None
 
 

@@ -64,7 +64,8 @@ class Image(Codec):
             raise RecipeError(f"codec.use: image takes rows with one column of kind image, and there are {len(images)}: {kinds}")
         self.image = images[0]
         self.table = Tabular(Schema(tuple(column for column in schema if column != self.image)), seed=seed)
-        self.size, self.fit, self.channels, self.format, self.quality = size, fit, channels, format, quality
+        self.size, self.fit, self.channels, self.quality = size, fit, channels, quality
+        self.format: Encoding = format
         self.nullable = False
         self.told: Facts = {}
 

@@ -86,7 +86,7 @@ def _made(part: Mapping[str, Any], layout: Layout, kind: type[Trained], key: str
         raise RecipeError(
             f"generator.{key}.use: '{use}' makes no {'pictures' if kind is Pictures else 'texts'}. Name another generator"
         )
-    made: Trained = found(
+    made: Trained = cast("Any", found)(
         layout, **check_options(found, {name: value for name, value in part.items() if name != "use"}, f"generator.{key}")
     )
     return made

@@ -14,7 +14,7 @@ Shapes: B rows, C channels, H height, W width, D what is told of a row, S of the
 
 import math
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import torch
 from pydantic import Field as Limits
@@ -134,7 +134,7 @@ class _Network(nn.Module):
         nn.init.zeros_(self.write.weight)
 
     def forward(self, x_BCHW: Tensor, time_B: Tensor, told_BD: Tensor) -> Tensor:
-        angle_BF = time_B[:, None] * self.frequencies
+        angle_BF = time_B[:, None] * cast("Tensor", self.frequencies)
         of_time_BS = self.of_time(torch.cat([torch.sin(angle_BF), torch.cos(angle_BF)], dim=1))
         said_BS = functional.silu(self.to_said(functional.silu(of_time_BS + self.of_told(told_BD))))
         x_BCHW = self.read(functional.pixel_unshuffle(x_BCHW, self.patch))

@@ -9,7 +9,7 @@ between what convolutions that were drawn once and never learn see of them, as K
 Shapes: B rows, C channels, H height, W width, D what is told of a row, Z latent dimensions, F features.
 """
 
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, cast
 
 import torch
 from pydantic import Field as Limits
@@ -119,8 +119,8 @@ class _Features(nn.Module):
             self.register_buffer(name, weights, persistent=False)
 
     def forward(self, x_BCHW: Tensor) -> Tensor:
-        one_BCHW = functional.relu(functional.conv2d(x_BCHW, self.one, padding=1))
-        two_BCHW = functional.relu(functional.conv2d(functional.avg_pool2d(one_BCHW, 2), self.two, padding=1))
+        one_BCHW = functional.relu(functional.conv2d(x_BCHW, cast("Tensor", self.one), padding=1))
+        two_BCHW = functional.relu(functional.conv2d(functional.avg_pool2d(one_BCHW, 2), cast("Tensor", self.two), padding=1))
         seen = [functional.adaptive_avg_pool2d(layer, SEEN).flatten(1) for layer in (x_BCHW, one_BCHW, two_BCHW)]
         return torch.cat(seen, dim=1)
 
