@@ -42,7 +42,7 @@ OPS: dict[str, dict[str, Any]] = {
     "image.colour": {**ALONE, "brightness": 0.4, "contrast": 0.4, "saturation": 0.8, "hue": 0.1},
     "image.greyscale": ALONE,
     "image.blur": {**ALONE, "sigma": (1.5, 2.5)},
-    "image.noise": {**ALONE, "sigma": (0.08, 0.12)},
+    "image.noise": {**ALONE, "spread": 60.0},
     "image.erase": {**ALONE, "probability": 1.0},
     "image.jpeg": {**ALONE, "quality": (5, 10)},
     "image.mixup": {**WITH, "alpha": 20.0},

@@ -9,28 +9,31 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from raysynth.draws import Draws
-from raysynth.ops.image._pictures import Paint, Painting, Share, ranged, span
+from raysynth.ops.image._pictures import Paint, Painting, Share, ranged
 from raysynth.pictures import Pixels
 from raysynth.schema import Schema
 
-Spread = Annotated[float, Field(ge=0, le=1)]
-
 
 class Noise(Painting):
-    """`sigma`: of a normal law, as a share of the whole range of values, from and to."""
+    """Of a normal law; `spread`: its largest standard deviation, in levels of 255, each picture's being drawn from 0 to it."""
 
     def __init__(
-        self, schema: Schema, *, sigma: tuple[Spread, Spread] = (0.01, 0.06), probability: Share = 1.0, column: str | None = None
+        self,
+        schema: Schema,
+        *,
+        spread: Annotated[float, Field(gt=0, le=255)] = 12.0,
+        probability: Share = 1.0,
+        column: str | None = None,
     ) -> None:
         super().__init__(schema, column=column, probability=probability)
-        self.sigma = span("sigma", sigma)
+        self.spread = spread
 
     def _painter(self, draws: Draws) -> Paint:
-        sigmas = ranged(draws, "sigma", self.sigma)
+        spreads = ranged(draws, "spread", (0.0, self.spread))
 
         def paint(row: int, pixels: Pixels) -> Pixels:
             noise = _normal(draws.take(np.array([row])), pixels.size).reshape(pixels.shape)
-            noise *= 255 * sigmas[row]
+            noise *= spreads[row]
             return cast("Pixels", cv2.add(pixels, noise, dtype=cv2.CV_8U).reshape(pixels.shape))
 
         return paint
