@@ -95,7 +95,7 @@ class Trainer:
         self.groups = _groups(generator)
         self.average = {name: value.detach().clone() for name, value in generator.state_dict().items()}
         self.best_weights = {name: value.clone() for name, value in self.average.items()}
-        self.cursor = Cursor([math.inf] * len(self.groups), [0] * len(self.groups))
+        self.cursor = Cursor([math.inf] * len(self.groups), [0] * len(self.groups), [0.0] * len(generator.turns))
 
     def step(self, batch: Batch, epoch: int, step: int) -> float:
         """One round of turns on the batch → the mean of their losses. `step` counts within the epoch."""
@@ -108,13 +108,12 @@ class Trainer:
             if epoch - best <= self.patience
             for turn in group.turns
         }
-        losses = [
-            self._take_turn(tensors, batch.rows, turn, number)
-            for number, turn in enumerate(self.generator.turns)
-            if turn in learning
-        ]
+        last = self.cursor.last
+        for number, turn in enumerate(self.generator.turns):
+            if turn in learning:
+                last[number] = self._take_turn(tensors, batch.rows, turn, number)
         self._average()
-        loss = sum(losses) / len(losses)
+        loss = sum(last) / len(last)
         self.cursor.epoch, self.cursor.step = epoch, step + 1
         self.cursor.steps += 1
         self.cursor.loss_sum += loss
@@ -236,10 +235,12 @@ class Trainer:
 
 @dataclass
 class Cursor:
-    """Where training stands: the next step of the epoch, and what early stopping has seen of each group."""
+    """Where training stands: the next step of the epoch, and what early stopping has seen of each group. `last`: of each turn its last
+    loss, of one that learns no longer too."""
 
     best_loss: list[float]
     best_epoch: list[int]
+    last: list[float]
     epoch: int = 0
     step: int = 0
     steps: int = 0

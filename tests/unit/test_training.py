@@ -2,10 +2,12 @@
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from raysynth.draws import Draws
 from raysynth.generators.autoregressive import Autoregressive
-from raysynth.layout import Batch, Field, Fields
+from raysynth.generators.base import TensorBatch, Trained
+from raysynth.layout import Batch, Field, Fields, Given
 from raysynth.training import EpochReport, Trainer, fit, initialise
 
 LAYOUT = Fields((Field("a", "a", 4), Field("b", "b", 6)))
@@ -83,3 +85,42 @@ def test_without_validation_rows_the_train_loss_decides() -> None:
     trainer.step(BATCH, 0, 0)
     assert trainer.end_epoch([]).best
     assert all(np.isfinite(array).all() for array in trainer.best().values())
+
+
+class Two(Trained):
+    """Two turns that share nothing: one learns by heart from the first step on, the other goes on getting better."""
+
+    accepts = (Fields,)
+    turns = ("worse", "better")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.worse, self.better = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+
+    def players(self) -> dict[str, list[nn.Parameter]]:
+        return {"worse": [self.worse], "better": [self.better]}
+
+    def judged(self) -> dict[tuple[str, ...], str]:
+        return {("worse",): "worse", ("better",): "better"}
+
+    def loss(self, batch: TensorBatch, turn: str, draws: Draws) -> Tensor:
+        if turn == "better":
+            return (self.better - 9).square().mean()
+        return (self.worse.square() if not self.training else -self.worse).mean()
+
+    def sample(self, draws: Draws, given: Given | None) -> Batch:
+        raise NotImplementedError
+
+
+def test_turns_that_share_no_weight_each_keep_their_best_epoch_and_stop_when_they_have_had_their_patience() -> None:
+    trainer = Trainer(Two(), seed=1, max_epochs=12, steps_per_epoch=3, patience=2, average_decay=0.5, warmup_steps=1)
+    first = run(trainer, range(1))
+    kept = trainer.best()
+    reports = first + run(trainer, range(1, 3))
+    stopped = trainer.state()[0]["weights.worse"]
+    reports += run(trainer, range(3, 12))
+    assert trainer.cursor.best_epoch == [0, 11]
+    assert np.array_equal(trainer.best()["worse"], kept["worse"])
+    assert trainer.best()["better"] > kept["better"]
+    assert np.array_equal(trainer.state()[0]["weights.worse"], stopped), "it learns no longer"
+    assert [report.done for report in reports] == [False] * 11 + [True]
