@@ -182,7 +182,9 @@ def _detected(score: Mapping[str, Any]) -> str:
     levels_ = ((0.55, "can hardly tell"), (0.7, "can sometimes tell"), (0.85, "can often tell"), (0.95, "can mostly tell"))
     how = next((words for bound, words in levels_ if value < bound), "can nearly always tell")
     beside = "" if score["ceiling"] is None else f"; between two sets of real rows it reaches {shown(score['ceiling'])}"
-    return f"A detector {how} synthetic rows from real ones (AUC {shown(value)}, where 0.5 is a coin toss{beside})."
+    unseen = (score.get("facts") or {}).get("not_looked_at")
+    by = f" by all but {unseen}" if unseen else ""
+    return f"A detector {how} synthetic rows from real ones{by} (AUC {shown(value)}, where 0.5 is a coin toss{beside})."
 
 
 def _useful(score: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ from raysynth.schema import Schema
 from raysynth.stores.base import join
 from raysynth.turns import rows_as_texts, told_as_texts
 
-ROWS_VERSION = 4
+ROWS_VERSION = 5
 REAL: tuple[Side, ...] = ("train", "validation", "holdout")
 _HASHED: tuple[Side, ...] = ("train", "holdout")
 _AUGMENTED_PARTS, _AUGMENTED_ROWS = 4, 1000  # that the report shows some of

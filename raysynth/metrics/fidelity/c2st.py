@@ -16,6 +16,7 @@ from raysynth.metrics.base import Metric, Score, Seen, Side
 
 LEAST_ROWS = 30
 MOST_ROWS = 20_000
+UNSEEN = ("text", "turns", "image")  # kinds that have scores of their own
 FOLDS = 5
 _TELLING_ROWS = 4000
 _TELLING_COLUMNS = 100
@@ -41,7 +42,9 @@ class C2st(Metric):
             few = min(rows, train.num_rows)
             ceiling = detector_auc(table.of(train.slice(0, few)), held[:few], table.classes)
         telling = self._telling(table, synthetic.slice(0, rows), holdout.slice(0, rows))
-        return [Score("c2st_auc", value, 1.0, 0.5, ceiling, telling, {"rows_of_each": rows, "folds": FOLDS})]
+        unseen = [column.name for column in self.schema if column.kind in UNSEEN]
+        facts = {"rows_of_each": rows, "folds": FOLDS, **({"not_looked_at": ", ".join(unseen)} if unseen else {})}
+        return [Score("c2st_auc", value, 1.0, 0.5, ceiling, telling, facts)]
 
     def _telling(self, table: Table, synthetic: pa.Table, holdout: pa.Table) -> dict[str, float]:
         one, two = (table.of(rows.slice(0, _TELLING_ROWS)) for rows in (synthetic, holdout))
