@@ -48,7 +48,7 @@ def photos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with tarfile.open(folder / "z.tar", "w") as tar:
         for at in range(5):
             info = tarfile.TarInfo(f"/etc/{at}.png")
-            info.size = len(data := picture(300 + at))
+            info.size = len(data := picture(220 + at))
             tar.addfile(info, io.BytesIO(data))
     return folder
 
@@ -110,7 +110,7 @@ def test_profile_and_plan_know_pictures(
     assert {one["file"] for one in told["bad"]["first"]} == {"a/cut.jpg", "a/empty.png", "b/drawn.svg", "x.zip", "y.zip"}
     assert told["pictures"]["image"]["formats"] == {"png": 67, "jpeg": 64} and told["pictures"]["image"]["repeated"] == 1
     assert told["balance"]["label"]["fewest"]["count"] == 5
-    assert any("5 rows cannot be kept" in warning for warning in told["warnings"])
+    assert any("5 rows of 134 cannot be kept" in warning for warning in told["warnings"])
     assert any("2 of its 4 values have fewer than 20 rows" in warning for warning in told["warnings"])
     Path("recipe.yaml").write_text("source: photos/\nrun: run\ngenerate: {rows: 20}\n")
     assert call(monkeypatch, "plan", "recipe.yaml") == 2
