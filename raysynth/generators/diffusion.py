@@ -126,6 +126,9 @@ class _Network(nn.Module):
         self.read = nn.Conv2d(channels, width, 3, padding=1)
         self.down = nn.ModuleList(Residual(width, width, said) for _ in range(blocks))
         self.coarser = coarser(width, wide)
+        self.sides = (layout.height // self.patch // 2, layout.width // self.patch // 2)
+        self.place = nn.Linear(said, wide * self.sides[0] * self.sides[1])  # a convolution knows not where it is
+        nn.init.zeros_(self.place.weight)
         self.middle = nn.ModuleList(Residual(wide, wide, said) for _ in range(2 * blocks))
         self.attend = nn.ModuleList(Attention(wide) for _ in self.middle)
         self.finer = Finer(wide, width)
@@ -140,7 +143,7 @@ class _Network(nn.Module):
         x_BCHW = self.read(functional.pixel_unshuffle(x_BCHW, self.patch))
         for block in self.down:
             x_BCHW = block(x_BCHW, said_BS)
-        z_BCHW = self.coarser(x_BCHW)
+        z_BCHW = self.coarser(x_BCHW) + self.place(said_BS).unflatten(1, (*self.sides, -1)).permute(0, 3, 1, 2)
         for block, attend in zip(self.middle, self.attend, strict=True):
             z_BCHW = attend(block(z_BCHW, said_BS))
         x_BCHW = torch.cat([x_BCHW, self.finer(z_BCHW)], dim=1)

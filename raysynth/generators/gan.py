@@ -105,7 +105,7 @@ class _Critic(nn.Module):
 
     def forward(self, x_BCHW: Tensor, told_BD: Tensor) -> Tensor:
         x_BD = self.coarse(self.fine(functional.pixel_unshuffle(x_BCHW, self.patch)))
-        return self.score(x_BD)[:, 0] + (x_BD * self.to_told(told_BD)).mean(1)
+        return self.score(x_BD)[:, 0] + (x_BD * self.to_told(told_BD)).sum(1) / x_BD.shape[1] ** 0.5
 
 
 class _Features(nn.Module):
