@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
-from raysynth.ops.base import Asking, Op, Stats
+from raysynth.ops.base import Asking, Op, Stats, Work
 from raysynth.row_ids import id_words
 from raysynth.schema import FILE, ROW, ROW_ID, Schema
 
@@ -64,11 +64,22 @@ class Then(Op):
 
     def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
         """A row of which an op makes several draws anew in the next one, by its number among them."""
-        made = self.ops[0](rows, draws)
-        for number, op in enumerate(self.ops[1:], start=1):
-            ids: dict[str, Any] = {FILE: pa.array(numbered(made, STEP), pa.string()), ROW: made.column(ROW)}
-            made = op(made, Draws.of(draws.seed, f"{draws.purpose}/{number}", id_words(pa.table(ids), draws.seed)))
-        return made
+        waiting: list[Work] = []  # done together: a picture is at hand from one op to the next
+        for number, op in enumerate(self.ops):
+            drawn = _draws_of(rows, draws, number) if number else draws
+            work = op.work(drawn)
+            if waiting and not (work and waiting[0].takes(work)):
+                rows, waiting = waiting[0].done(rows, waiting[1:]), []
+            if work:
+                waiting.append(work)
+            else:
+                rows = op(rows, drawn)
+        return waiting[0].done(rows, waiting[1:]) if waiting else rows
+
+
+def _draws_of(rows: pa.Table, draws: Draws, step: int) -> Draws:
+    ids: dict[str, Any] = {FILE: pa.array(numbered(rows, STEP), pa.string()), ROW: rows.column(ROW)}
+    return Draws.of(draws.seed, f"{draws.purpose}/{step}", id_words(pa.table(ids), draws.seed))
 
 
 def numbered(rows: pa.Table, mark: str = "") -> list[str]:

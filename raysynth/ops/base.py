@@ -1,7 +1,7 @@
 """Op: one augmentation step, real rows → other rows. What it draws, it draws by row id, so it gives the same rows in any batch."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol, Self
 
 import pyarrow as pa
@@ -16,6 +16,18 @@ class Stats(Protocol):
     """What was seen of some rows. Merging in task order gives the same result however the rows were cut into tasks."""
 
     def merge(self, other: Self, /) -> Self: ...
+
+
+class Work(Protocol):
+    """What an op does with each row by itself, its draws made: several ops do theirs one after the other while a row is at hand."""
+
+    def takes(self, other: Any) -> bool:
+        """Whether the work of the op behind it may be done along with it."""
+        ...
+
+    def done(self, rows: pa.Table, along: Sequence[Any]) -> pa.Table:
+        """The rows with this and then the works `along` done."""
+        ...
 
 
 class Op(ABC):
@@ -51,6 +63,10 @@ class Op(ABC):
 
     def settle(self, stats: Stats | None) -> None:  # noqa: B027 (most ops keep nothing)
         """Keep what the merged statistics of all train rows say; called once, before any row is asked for."""
+
+    def work(self, draws: Draws) -> Work | None:
+        """Of an op that gives one row for each: what it does as a whole, if that can be told before the rows are there."""
+        return None
 
     @abstractmethod
     def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:

@@ -399,6 +399,26 @@ def test_pieces_bound_the_pixels_and_change_none(monkeypatch: pytest.MonkeyPatch
     assert made_schema([chain], SCHEMA) == SCHEMA
 
 
+def test_a_chain_gives_the_pictures_boxes_and_labels_of_its_ops_one_by_one() -> None:
+    """Also where a mask is painted between two ops that move it, and where rows are more in the middle."""
+    asked: list[tuple[str, dict[str, Any]]] = [
+        ("image.rotate", {**ALONG, "probability": 0.5}),
+        ("image.crop", ALONG),
+        ("image.colour", {"column": "mask"}),
+        ("image.flip", ALONG),
+        ("image.mixup", {"column": "photo", "target": "label"}),
+        ("image.erase", {"column": "photo"}),
+    ]
+    ops: list[Op] = [settled(name, **options) for name, options in asked]
+    chain = Then([*ops[:3], _Twice(SCHEMA), *ops[3:]])
+    rows = ROWS
+    for number, op in enumerate(chain.ops):
+        ids: dict[str, Any] = {FILE: numbered(rows, STEP), ROW: rows[ROW]}
+        rows = op(rows, Draws.of(7, f"augment-0-0/{number}", id_words(pa.table(ids), 7)) if number else DRAWS)
+    assert chain(ROWS, DRAWS).equals(rows)
+    assert rows.num_rows == 2 * COUNT and rows["lam"].null_count == 0
+
+
 # --- all of them
 
 

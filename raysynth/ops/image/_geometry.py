@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 
 from raysynth.draws import Draws
 from raysynth.errors import DataError, RecipeError
-from raysynth.ops.base import Op
-from raysynth.ops.image._pictures import image_column, opencv, repainted, with_images
+from raysynth.ops.image._pictures import Painted, Picturing, image_column, with_images
 from raysynth.pictures import Cell, Pixels, pixels_of, resized, unwritten, views_of
 from raysynth.schema import Schema
 
@@ -132,7 +131,7 @@ Mover = Callable[[int, int, int], Move]
 """The position of a row, the height and the width of its picture → where its pixels go."""
 
 
-class Moving(Op):
+class Moving(Picturing):
     """An op that moves the pixels of a picture; those of the columns `masks` (images of labels, one a pixel) and the `boxes` of the row
     (JSON, a list of [x, y, width, height, …] in pixels; what stands behind the four is kept) move along."""
 
@@ -148,14 +147,11 @@ class Moving(Op):
             able = ", ".join(one.name for one in schema.learnt if one.kind in ("json", "text"))
             raise RecipeError(f"boxes: '{boxes}' is no column of JSON. Those of kind json and text are: {able or 'none'}")
 
-    def facts(self) -> dict[str, Any]:
-        return opencv()
-
     @abstractmethod
     def _mover(self, draws: Draws) -> Mover:
         """What is drawn for each row, as the move of its picture."""
 
-    def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
+    def work(self, draws: Draws) -> Painted:
         mover, moves = self._mover(draws), dict[int, Move]()
         sizes = dict[int, tuple[int, int]]()
 
@@ -164,7 +160,11 @@ class Moving(Op):
             moves[row] = mover(row, height, width)
             return moves[row].picture(pixels)
 
-        rows = repainted(rows, self.column, moved, (draws.uniform("whether") < self.probability).tolist())
+        chosen = (draws.uniform("whether") < self.probability).tolist()
+        return Painted(self.column, chosen, moved, lambda rows: self._along(rows, moves, sizes))
+
+    def _along(self, rows: pa.Table, moves: dict[int, Move], sizes: dict[int, tuple[int, int]]) -> pa.Table:
+        """Masks and boxes go where the pictures went, which had those sizes."""
         for name in self.masks:
             rows = with_images(rows, name, _masks(rows.column(name), moves, sizes))
         if self.boxes is not None:

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.image_headers import size_of
-from raysynth.ops.base import Op, Stats
-from raysynth.ops.image._pictures import image_column, opencv, repainted, with_images
+from raysynth.ops.base import Stats
+from raysynth.ops.image._pictures import Painted, Picturing, image_column, with_images
 from raysynth.ops.tabular._pool import Pool
 from raysynth.ops.tabular.mixup import LABEL, SHARE
 from raysynth.pictures import Pixels, encoded, filling, in_channels, pixels_of, resized, views_of
@@ -20,7 +20,7 @@ from raysynth.schema import ROW_ID, Column, Schema
 MOST_SIDE = 512  # of a partner in the pool, which every worker holds
 
 
-class Partnered(Op):
+class Partnered(Picturing):
     """Each picture is joined by one of the pool, the train rows of lowest hashed id that have a picture: cropped around its middle and
     resized to the row's, at most MOST_SIDE pixels a side before. `label_b` is the label of the partner, `lam` the row's own share: 1
     where nothing was joined."""
@@ -45,9 +45,6 @@ class Partnered(Op):
         added = self.schema.with_column(Column(LABEL, target.kind, target.type))
         return added.with_column(Column(SHARE, "number", pa.float64()))
 
-    def facts(self) -> dict[str, Any]:
-        return opencv()
-
     def observe(self, rows: pa.Table) -> Pool:
         rows = rows.select([*ROW_ID, self.column, self.target])
         pictures = rows.column(self.column)
@@ -60,7 +57,7 @@ class Partnered(Op):
             self._labels = cast("Any", stats.rows.column(self.target).combine_chunks())
             self._pictures = cast("Any", stats.rows.column(self.column).combine_chunks())
 
-    def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
+    def work(self, draws: Draws) -> Painted:
         from scipy.special import betaincinv
 
         lam = np.asarray(betaincinv(self.alpha, self.alpha, draws.uniform("lam")), dtype=np.float64)
@@ -75,9 +72,13 @@ class Partnered(Op):
             return made
 
         chosen = (draws.uniform("whether") < self.probability) & bool(known)
-        rows = repainted(rows, self.column, paint, chosen.tolist())
         labels = self._labels.take(cast("Any", pa.array(partners, mask=np.full(len(partners), not known))))
-        return rows.append_column(LABEL, labels).append_column(SHARE, pa.array(joined))
+        return Painted(
+            self.column,
+            chosen.tolist(),
+            paint,
+            lambda rows: rows.append_column(LABEL, labels).append_column(SHARE, pa.array(joined)),
+        )
 
     @abstractmethod
     def _joined(self, own: Pixels, other: Pixels, lam: float, place: NDArray[np.float64]) -> tuple[Pixels, float]:

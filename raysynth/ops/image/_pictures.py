@@ -2,6 +2,8 @@
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import reduce
 from typing import Annotated, Any
 
 import cv2
@@ -38,14 +40,36 @@ def span(name: str, ends: tuple[float, float]) -> tuple[float, float]:
     return ends
 
 
-def repainted(rows: pa.Table, column: str, paint: Paint, chosen: Sequence[bool] | None = None) -> pa.Table:
-    """The pictures of the rows that are `chosen`, by default of all, are decoded and changed; the others are not looked at."""
-    found = views_of(rows.column(column))
-    made: list[Cell | None] = []
-    for row, data in enumerate(found):
-        asked = data is not None and (chosen is None or chosen[row])
-        made.append(unwritten(paint(row, pixels_of(data)), data) if asked and data is not None else data)
-    return with_images(rows, column, made)
+def _as_they_are(rows: pa.Table) -> pa.Table:
+    return rows
+
+
+@dataclass(frozen=True)
+class Painted:
+    """A change of the pictures in `column`, of those rows that are `chosen`; `finish` then sees to the other columns."""
+
+    column: str
+    chosen: list[bool]
+    paint: Paint
+    finish: Callable[[pa.Table], pa.Table] = _as_they_are
+
+    def takes(self, other: Any) -> bool:
+        return isinstance(other, Painted) and other.column == self.column
+
+    def done(self, rows: pa.Table, along: Sequence["Painted"]) -> pa.Table:
+        """A picture goes through all changes before the next one is decoded; one that nothing changes is not looked at."""
+        works = (self, *along)
+        made: list[Cell | None] = []
+        for row, data in enumerate(views_of(rows.column(self.column))):
+            paints = [work.paint for work in works if work.chosen[row]]
+            if data is None or not paints:
+                made.append(data)
+                continue
+            pixels = pixels_of(data)
+            for paint in paints:
+                pixels = paint(row, pixels)
+            made.append(unwritten(pixels, data))
+        return reduce(lambda found, work: work.finish(found), works, with_images(rows, self.column, made))
 
 
 def with_images(rows: pa.Table, column: str, made: Sequence[Cell | None]) -> pa.Table:
@@ -54,28 +78,33 @@ def with_images(rows: pa.Table, column: str, made: Sequence[Cell | None]) -> pa.
     return rows.set_column(rows.column_names.index(column), rows.schema.field(column), images)
 
 
-class Painting(Op):
+class Picturing(Op):
+    """An op whose work is on one picture at a time."""
+
+    @abstractmethod
+    def work(self, draws: Draws) -> Painted: ...
+
+    def facts(self) -> dict[str, Any]:
+        """Pixels are those of a version of OpenCV."""
+        return {"opencv": cv2.__version__}
+
+    def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
+        return self.work(draws).done(rows, ())
+
+
+class Painting(Picturing):
     """An op that changes what a pixel shows and moves none: boxes and masks keep their places."""
 
     def __init__(self, schema: Schema, *, column: str | None, probability: float) -> None:
         super().__init__(schema)
         self.column, self.probability = image_column(schema, column), probability
 
-    def facts(self) -> dict[str, Any]:
-        return opencv()
-
-    def __call__(self, rows: pa.Table, draws: Draws) -> pa.Table:
-        chosen = draws.uniform("whether") < self.probability
-        return repainted(rows, self.column, self._painter(draws), chosen.tolist())
+    def work(self, draws: Draws) -> Painted:
+        return Painted(self.column, (draws.uniform("whether") < self.probability).tolist(), self._painter(draws))
 
     @abstractmethod
     def _painter(self, draws: Draws) -> Paint:
         """What is drawn for each row, as the change of its picture."""
-
-
-def opencv() -> dict[str, Any]:
-    """Pixels are those of its version."""
-    return {"opencv": cv2.__version__}
 
 
 def ranged(draws: Draws, name: str, ends: tuple[float, float]) -> list[float]:
