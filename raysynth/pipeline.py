@@ -64,7 +64,7 @@ def run_to(recipe: Recipe, last: str = STAGES[-1], *, force: bool = False) -> Ma
 
 
 def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
-    made.prepared = prepared = _timed("prepare", lambda: prepare.run(recipe, run))
+    made.prepared = prepared = _timed("prepare", lambda: prepare.run(recipe, run, learns=last not in ("prepare", "augment")))
     check_asked(recipe, prepared)
     if last == "prepare":
         return

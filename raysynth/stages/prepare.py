@@ -47,8 +47,9 @@ SPLITS = ("train", "validation", "holdout")
 QUARANTINE = pa.schema([(FILE, pa.string()), (ROW, pa.int64()), ("reason", pa.string()), ("text", pa.string())])
 
 
-def run(recipe: Recipe, run: Run) -> Folder:
-    """DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
+def run(recipe: Recipe, run: Run, *, learns: bool = True) -> Folder:
+    """`learns`: a model is to be learnt from the rows, so columns that its codec does not take are refused before all are read.
+    DataError if the input is empty, has changed meanwhile, or has more bad rows than prepare.max_bad_rows allows."""
     source, texts, known = source_of(recipe), texts_of(recipe), joined_by(recipe)
     files = check_source(recipe)
     snapshot = snapshot_of(files, known_hashes(run))
@@ -57,7 +58,7 @@ def run(recipe: Recipe, run: Run) -> Folder:
         for note in source.notes(files):
             say(stage="prepare", warning=note)
         shards = source.shards(files)
-        _check_columns(recipe, first_rows(recipe, source, shards)[1])
+        _check_columns(recipe, first_rows(recipe, source, shards)[1], learns)
         seen = profile_of(source, shards, texts, _kinds(recipe), workers=recipe.generate.workers)
         profile = seen.raw
         schema = schema_of(recipe, profile, known)
@@ -101,12 +102,12 @@ def first_rows(recipe: Recipe, source: Source, shards: list[Shard]) -> tuple[Sha
     raise DataError(f"source.url: '{recipe.source.url}' has no rows. Give at least one")
 
 
-def _check_columns(recipe: Recipe, table: pa.Table) -> None:
+def _check_columns(recipe: Recipe, table: pa.Table, learns: bool) -> None:
     """DataError on a column of a type that no table keeps, RecipeError on conversations or pictures where the codec writes none, as far as
     the first rows show: before all are read."""
     profile = Profile.observe(table.slice(0, 1000))
     schema = infer_schema(profile, {name: kind for name, kind in _kinds(recipe).items() if name in profile.columns})
-    if any(column.kind in ("turns", "image") for column in schema):
+    if learns and any(column.kind in ("turns", "image") for column in schema):
         check_codec(recipe, schema)
 
 

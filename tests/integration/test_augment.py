@@ -38,7 +38,7 @@ def asked(folder: Path, *, workers: int, learnt: bool = True) -> Recipe:
 
 def made(recipe: Recipe) -> tuple[Folder, Folder]:
     run = Run(recipe.run)
-    prepared = prepare.run(recipe, run)
+    prepared = prepare.run(recipe, run, learns=False)
     return prepared, augment.run(recipe, run, prepared)
 
 

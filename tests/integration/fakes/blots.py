@@ -17,7 +17,7 @@ class Blots(Pictures):
     def players(self) -> dict[str, list[nn.Parameter]]:
         return {"model": list(self.parameters())}
 
-    def picture_loss(self, x_BCHW: Tensor, told_BD: Tensor, turn: str, noise: torch.Generator) -> Tensor:
+    def picture_loss(self, x_BCHW: Tensor, codes: Tensor, told_BD: Tensor, turn: str, noise: torch.Generator) -> Tensor:
         return told_BD.square().mean()
 
     def pictures(self, told_BD: Tensor, draws: Draws) -> Tensor:
