@@ -1,7 +1,7 @@
 """Pictures of grey levels at random, lighter or darker by what their codes say: the least generator of pictures."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from raysynth.draws import Draws
 from raysynth.generators._pictures import Pictures
@@ -13,9 +13,6 @@ class Blots(Pictures):
 
     def __init__(self, layout: Grids) -> None:
         super().__init__(layout, 4)
-
-    def players(self) -> dict[str, list[nn.Parameter]]:
-        return {"model": list(self.parameters())}
 
     def picture_loss(self, x_BCHW: Tensor, codes: Tensor, told_BD: Tensor, turn: str, noise: torch.Generator) -> Tensor:
         return told_BD.square().mean()
