@@ -27,7 +27,7 @@ from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.layout import Grids
 
 FREQUENCIES = 16
-EDGE = 0.004  # of the time: nearer to 0 or 1 there is nothing to learn, and α or σ would divide by nothing
+EDGES = {"v": 0.004, "noise": 0.04}  # of the time: nearer to 0 or 1 σ, or of who says the noise α, would divide by next to nothing
 GUIDED = (0.1, 0.8)
 Share = Annotated[float, Limits(ge=0, lt=1)]
 Guidance = Annotated[float, Limits(ge=0)]
@@ -53,7 +53,7 @@ class Diffusion(Pictures):
         predicts: Predicted = "v",
     ) -> None:
         super().__init__(layout, 2 * width)
-        self.steps, self.untold, self.predicts = steps, untold, predicts
+        self.steps, self.untold, self.predicts, self.edge = steps, untold, predicts, EDGES[predicts]
         self.guidance = guidance if self.codes or self.words is not None else 1.0
         self.network = _Network(layout, width, blocks, self.told)
 
@@ -63,7 +63,7 @@ class Diffusion(Pictures):
         """Half the squared error, over the picture: the nats of what is predicted, were it normal around what the network says."""
         rows, device = len(x_BCHW), x_BCHW.device
         first = torch.rand(1, generator=noise, device=device)
-        time_B = EDGE + (1 - 2 * EDGE) * ((first + torch.arange(rows, device=device) / rows) % 1)
+        time_B = self.edge + (1 - 2 * self.edge) * ((first + torch.arange(rows, device=device) / rows) % 1)
         noise_BCHW = torch.randn(x_BCHW.shape, generator=noise, device=device)
         if self.training:
             told_BD = told_BD * (torch.rand(rows, 1, generator=noise, device=device) >= self.untold)
@@ -77,7 +77,7 @@ class Diffusion(Pictures):
     def pictures(self, told_BD: Tensor, draws: Draws) -> Tensor:
         shape = self.shape
         x_BCHW = self.normal(draws, "noise", shape.height, shape.width, shape.channels).permute(0, 3, 1, 2)
-        times = torch.linspace(1 - EDGE, 0, self.steps + 1)
+        times = torch.linspace(1 - self.edge, 0, self.steps + 1)
         before: tuple[Tensor, Tensor] | None = None  # a time, and what was said to lie under the noise then
         for time, after in pairwise(times):
             clean_BCHW = self._clean(x_BCHW, time, told_BD)

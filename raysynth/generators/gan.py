@@ -23,6 +23,7 @@ from raysynth.generators.base import Pace
 from raysynth.layout import Grids
 
 CRITIC, FORGER = "critic", "forger"
+SLOPE = 0.2  # of a leaky unit below 0
 SEEN = 4  # a side: the features of a picture are means over so many times so many parts of it
 CODES_WEIGHT = 1.0  # of codes that differ, beside features of variance 1
 Penalty = Annotated[float, Limits(gt=0)]
@@ -44,8 +45,8 @@ class Gan(Pictures):
         self.features = _Features(layout)
 
     def picture_players(self) -> dict[str, list[nn.Parameter]]:
-        told = [*self.codes, *([self.words] if self.words is not None else [])]
-        return {CRITIC: list(self.critic.parameters()), FORGER: [*self.forger.parameters(), *told]}
+        """What codes and words say stays as it was drawn: one of the two would change it under the other."""
+        return {CRITIC: list(self.critic.parameters()), FORGER: list(self.forger.parameters())}
 
     def pace(self, turn: str) -> Pace:
         return Pace(0.25, (0.0, 0.9)) if turn in self.picture_turns else super().pace(turn)
@@ -60,8 +61,7 @@ class Gan(Pictures):
         if not self.training:
             return self.pixels * _distance(self.features(x_BCHW), self.features(self.forged(z_BZ, told_BD)), codes)
         if turn == FORGER:
-            return -self.critic(self.forged(z_BZ, told_BD), told_BD.detach()).mean()
-        told_BD = told_BD.detach()
+            return -self.critic(self.forged(z_BZ, told_BD), told_BD).mean()
         with torch.no_grad():
             forged_BCHW = self.forged(z_BZ, told_BD)
         share_B111 = torch.rand(len(x_BCHW), 1, 1, 1, generator=noise, device=x_BCHW.device)
@@ -88,20 +88,23 @@ class _Critic(nn.Module):
         cells = layout.height * layout.width // (2 * self.patch) ** 2
         self.fine = nn.Sequential(
             nn.Conv2d(layout.channels * self.patch**2, width, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(width, width, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
         )
         self.coarse = nn.Sequential(
             coarser(width, wide),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
             nn.Conv2d(wide, wide, 3, padding=1),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
             nn.Flatten(),
             nn.Linear(wide * cells, 4 * width),
-            nn.LeakyReLU(0.2),
+            nn.LeakyReLU(SLOPE),
         )
         self.score, self.to_told = nn.Linear(4 * width, 1), nn.Linear(told, 4 * width, bias=False)
+        for layer in self.modules():  # as steep as it shall be from the start: to become so takes longer than to learn
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, a=SLOPE)
 
     def forward(self, x_BCHW: Tensor, told_BD: Tensor) -> Tensor:
         x_BD = self.coarse(self.fine(functional.pixel_unshuffle(x_BCHW, self.patch)))
