@@ -42,9 +42,11 @@ class Chain(Codec):
                 f"codec.use: chain takes rows with a picture and a text, and there are: {kinds}. Without a text say image, without a "
                 "picture text"
             )
-        self.image = Image(Schema(tuple(images)), seed=seed, **_options(Image, image, "image"))
+        self.image = Image(Schema(tuple(images)), seed=seed, **check_options(Image, image or {}, "codec.image"))
         self.text = Text(
-            Schema(tuple(column for column in schema if column.kind != "image")), seed=seed, **_options(Text, text, "text")
+            Schema(tuple(column for column in schema if column.kind != "image")),
+            seed=seed,
+            **check_options(Text, text or {}, "codec.text"),
         )
 
     def observe(self, rows: pa.Table) -> ChainStats:
@@ -103,8 +105,3 @@ class Chain(Codec):
         layout = Chained(texts, replace(pictures, fields=fields, tokens=texts))
         self.layout = layout
         return layout
-
-
-def _options(codec: type[Codec], given: Mapping[str, Any] | None, key: str) -> dict[str, Any]:
-    """RecipeError on one that it does not take."""
-    return check_options(codec, given or {}, f"codec.{key}")

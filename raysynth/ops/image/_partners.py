@@ -14,7 +14,7 @@ from raysynth.ops.base import Stats
 from raysynth.ops.image._pictures import Painted, Picturing, image_column, with_images
 from raysynth.ops.tabular._pool import Pool
 from raysynth.ops.tabular.mixup import LABEL, SHARE
-from raysynth.pictures import Pixels, encoded, filling, in_channels, pixels_of, resized, views_of
+from raysynth.pictures import Pixels, encoded, filling, in_channels, pixels_of, views_of, within
 from raysynth.schema import ROW_ID, Column, Schema
 
 MOST_SIDE = 512  # of a partner in the pool, which every worker holds
@@ -86,8 +86,6 @@ class Partnered(Picturing):
 
 
 def _small(data: memoryview) -> bytes | memoryview:
-    height, width = size_of(data) or (0, 0)
-    if max(height, width) <= MOST_SIDE:
+    if max(size_of(data) or (0, 0)) <= MOST_SIDE:
         return data
-    factor = MOST_SIDE / max(height, width)
-    return encoded(resized(pixels_of(data), *(max(1, round(side * factor)) for side in (height, width))), "jpeg")
+    return encoded(within(pixels_of(data), MOST_SIDE), "jpeg")
