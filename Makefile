@@ -14,7 +14,7 @@ help: ## what there is
 	test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
 	"$(BIN)/python" -m pip install -q --upgrade pip
 	"$(BIN)/python" -m pip install -q -c constraints.txt torch==2.13.0
-	"$(BIN)/python" -m pip install -q -c constraints.txt -e '.[examples,text,llm,image,dev]'
+	"$(BIN)/python" -m pip install -q -c constraints.txt -e '.[examples,text,llm,image,onnx,dev]'
 	touch .venv/.ready
 
 demo: .venv/.ready ## 100,000 synthetic flights on an embedded Ray, checked and published

@@ -127,6 +127,7 @@ def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
     check_run_of_job(recipe)
     prepare.check_source(recipe)
     knowledge_of(recipe)
+    evaluate.extractor_in(recipe.evaluate)
     model_parts.check_base(recipe)
     _check_machine(recipe)
     for warning in run.store.check(run.url, write=True):

@@ -12,6 +12,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PositiveFloat,
     Tag,
     model_validator,
 )
@@ -261,6 +262,20 @@ class Mix(Keys):
         return self
 
 
+class ExtractorFile(Keys):
+    """An ONNX network that sees pictures as points, for the scores that compare those: a level enters as (level - mean) / spread."""
+
+    url: Url = Field(description="Its file: the first input is pictures, the first output a vector each, or a grid of them.")
+    mean: Annotated[tuple[float, float, float], BeforeValidator(fixed)] = Field(
+        default=(123.675, 116.28, 103.53),
+        description="Of the levels 0 … 255 of red, green and blue; as ImageNet's networks have it.",
+    )
+    spread: Annotated[tuple[PositiveFloat, PositiveFloat, PositiveFloat], BeforeValidator(fixed)] = Field(
+        default=(58.395, 57.12, 57.375),
+        description="[1, 1, 1] with mean [0, 0, 0] for a network that takes the levels as they are.",
+    )
+
+
 class Evaluate(Keys):
     """How synthetic rows are scored, and what they must reach to be published."""
 
@@ -277,6 +292,9 @@ class Evaluate(Keys):
     real_pictures: bool = Field(
         default=False,
         description="The report shows real and augmented pictures beside the synthetic ones, and is then as private as they are.",
+    )
+    extractor: ExtractorFile | None = Field(
+        default=None, description="What sees pictures as points; null: a small network that learns from the train pictures."
     )
 
 

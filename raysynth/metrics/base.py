@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysynth.extractor import Extractor
 from raysynth.schema import Schema
 
 Side = Literal["train", "validation", "holdout", "synthetic", "mix"]
@@ -61,7 +62,8 @@ class Score:
 
 class Metric(ABC):
     """`schema`: the columns, derived ones included. `target`: the column that a downstream model predicts, or None; `told_by`: those
-    that a derived target is computed from, or that are computed from the same: with them a model has nothing left to predict."""
+    that a derived target is computed from, or that are computed from the same: with them a model has nothing left to predict.
+    `extractor`: what sees pictures as points, None for a network of the run's own."""
 
     names: ClassVar[tuple[str, ...]]
     """The scores that it gives: what gates call them."""
@@ -70,11 +72,20 @@ class Metric(ABC):
     packages: ClassVar[tuple[str, ...]] = ()
     """Packages of an extra that decide its values, as pip names them; where one is missing, its scores say so."""
 
-    def __init__(self, schema: Schema, *, seed: int = 0, target: str | None = None, told_by: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        schema: Schema,
+        *,
+        seed: int = 0,
+        target: str | None = None,
+        told_by: frozenset[str] = frozenset(),
+        extractor: Extractor | None = None,
+    ) -> None:
         self.schema = schema
         self.seed = seed
         self.target = target
         self.told_by = told_by
+        self.extractor = extractor
 
     @classmethod
     def applies(cls, schema: Schema, target: str | None) -> bool:

@@ -23,6 +23,7 @@ from raysynth.commits import commit_files
 from raysynth.committed_rows import with_folders
 from raysynth.draws import Draws
 from raysynth.expressions import Expression
+from raysynth.extractor import Extractor, extractor_of
 from raysynth.gates import judge
 from raysynth.histograms import histograms
 from raysynth.image_frames import image_columns, thumbnails
@@ -81,7 +82,7 @@ def run(
     if not folder.committed:
         sides = _sides(prepared, synthetic, mixed)
         seen = _first_pass(sides, schema, asked.sample_rows, seed=recipe.seed, workers=recipe.generate.workers)
-        options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
+        options = metric_options(recipe, asked)
         metrics = [find("metrics", name)(schema, **options) for name in applying(schema, asked.target)]
         scores = _scores(metrics, seen, sides, recipe)
         rows = _some_augmented(shown, schema) if shown is not None else None
@@ -106,10 +107,39 @@ def evaluate_facts(
         "rows_version": ROWS_VERSION,
         "read": [folder.id.split(".")[0] for folder in (prepared, synthetic, mixed, shown) if folder is not None],
         "seed": recipe.seed,
-        "evaluate": asked.model_dump(mode="json", exclude=None if image_columns(schema) else {"real_pictures"}),
+        "evaluate": asked.model_dump(mode="json", exclude=_silent(asked, schema)),
+        **_seen_by(asked),
         "derive": recipe.derive,
         "metrics": metrics,
         "versions": libraries | {name: _installed(name) for name in sorted(packages)},
+    }
+
+
+def _silent(asked: Evaluate, schema: Schema) -> set[str]:
+    """The keys that decide nothing here."""
+    pictures = set[str]() if image_columns(schema) else {"real_pictures"}
+    return pictures | ({"extractor"} if asked.extractor is None else set())
+
+
+def _seen_by(asked: Evaluate) -> dict[str, Any]:
+    extractor = extractor_in(asked)
+    return {} if extractor is None else {"extractor": {"sha256": extractor.sha256, "onnxruntime": _installed("onnxruntime")}}
+
+
+def extractor_in(asked: Evaluate | None) -> Extractor | None:
+    """Asked for by `evaluate.extractor`, and tried; its errors are extractor_of's."""
+    file = asked.extractor if asked is not None else None
+    return extractor_of(file.url, file.mean, file.spread) if file is not None else None
+
+
+def metric_options(recipe: Recipe, asked: Evaluate) -> dict[str, Any]:
+    """What every metric is made with, beside the schema."""
+    target = asked.target
+    return {
+        "seed": recipe.seed,
+        "target": target,
+        "told_by": told_by(recipe.derive, target),
+        "extractor": extractor_in(asked),
     }
 
 

@@ -1,7 +1,8 @@
 """Train, hold-out and synthetic pictures as points of an encoder's → do they show what real ones show, and all of it?
 
 The encoder is the run's own: a small network that learnt from real train pictures to give them back, and to tell their label where
-`evaluate.target` is one. So the numbers compare runs of one data set, not those of others, and need no weights from elsewhere.
+`evaluate.target` is one. So the numbers compare runs of one data set, not those of others, and need no weights from elsewhere. Where the
+recipe names a network (`evaluate.extractor`), that one sees the pictures; its points too are brought to length 1.
 
 `image_frechet`: the squared Fréchet distance between the normal laws of the two sets of points (as FID, Heusel et al., NeurIPS 2017): 0 is
 the same, 2 has nothing in common. `image_kid`: the kernel distance of the two (Bińkowski et al., ICLR 2018): 0 is the same, 14 has nothing
@@ -9,13 +10,14 @@ in common. The next four are told in `_cover`. `image_diversity`: how far apart 
 In the ceilings train pictures stand where the synthetic ones do; the encoder has not learnt from those.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysynth.extractor import Extractor
 from raysynth.image_frames import Frame, image_columns
 from raysynth.metrics._corpus import Pair, by_column
 from raysynth.metrics._images import Pictured, label_classes, tells_label
@@ -23,6 +25,9 @@ from raysynth.metrics.base import Metric, Score, Seen, Side
 from raysynth.metrics.fidelity._cover import cover
 from raysynth.metrics.fidelity._laws import frechet, kernel_distance
 from raysynth.schema import Schema
+
+if TYPE_CHECKING:
+    from raysynth.pictures import Pixels
 
 LEAST_PICTURES = 30
 LEAST_OF_A_CLASS = 5
@@ -55,22 +60,24 @@ class _Compared:
     classes: list[str]
 
     @staticmethod
-    def of(seen: Seen, column: str, target: str | None, classes: list[str], seed: int) -> "_Compared | None":
+    def of(
+        seen: Seen, column: str, target: str | None, classes: list[str], seed: int, extractor: Extractor | None
+    ) -> "_Compared | None":
         """None where there are too few."""
-        from raysynth.metrics._network import learnt, one_thread  # a table needs no torch
-
         train, holdout, synthetic = (Pictured.of(seen, side, column, target, classes) for side in ("train", "holdout", "synthetic"))
         count = min(MOST_PICTURES, len(holdout), len(synthetic))
         apart = min(count, len(train) // 2)
         if min(count, len(train) - apart) < LEAST_PICTURES:
             return None
-        frame = Frame.around(synthetic.pictures, train.pictures, SIDE)
-        known = train.cut(apart, apart + MOST_LEARNT_FROM)
-        network = learnt(frame.of(known.pictures), known.labels, classes=len(classes), redraws=True, seed=seed)
+        known = train.cut(apart, apart + (MOST_LEARNT_FROM if extractor is None else 0))
+        points_of = (
+            extractor.points
+            if extractor is not None
+            else _own(Frame.around(synthetic.pictures, train.pictures, SIDE), known, classes, seed)
+        )
 
         def points(side: Pictured, most: int) -> _Points:
-            with one_thread():
-                return _Points(network.points(frame.of(side.pictures[:most])), side.labels[:most])
+            return _Points(points_of(side.pictures[:most]), side.labels[:most])
 
         return _Compared(points(train, apart), points(holdout, count), points(synthetic, count), len(known), classes)
 
@@ -97,6 +104,19 @@ class _Compared:
         )
 
 
+def _own(frame: Frame, known: Pictured, classes: list[str], seed: int) -> "Callable[[Sequence[Pixels]], NDArray[np.float32]]":
+    """What a network that learns from the known pictures sees of others."""
+    from raysynth.metrics._network import learnt, one_thread  # a table needs no torch
+
+    network = learnt(frame.of(known.pictures), known.labels, classes=len(classes), redraws=True, seed=seed)
+
+    def points(pictures: "Sequence[Pixels]") -> NDArray[np.float32]:
+        with one_thread():
+            return network.points(frame.of(pictures))
+
+    return points
+
+
 class ImageFeatures(Metric):
     """Of as many pictures of each side, at most 2,000; the encoder learns from at most 3,000 others."""
 
@@ -121,11 +141,16 @@ class ImageFeatures(Metric):
         target = self.target if tells_label(self.schema, self.target) else None
         classes = label_classes(seen.samples["train"], target) if target is not None and "train" in seen.samples else []
         found: list[dict[str, Pair]] = [{} for _ in self.names]
-        facts: dict[str, Any] = {"features": "own", "label": target if classes else None, "pictures_of_each": 0, "learnt_from": 0}
+        facts: dict[str, Any] = {
+            "features": _named(self.extractor),
+            "label": target if classes else None,
+            "pictures_of_each": 0,
+            "learnt_from": 0,
+        }
         spreads: dict[str, dict[str, float]] = {}
         with threadpool_limits(1):  # sums of several threads differ in the last bits
             for column in image_columns(self.schema):
-                compared = _Compared.of(seen, column, target, classes, self.seed)
+                compared = _Compared.of(seen, column, target, classes, self.seed, self.extractor)
                 if compared is None:
                     continue
                 for into, pair in zip(found, compared.seven(), strict=True):
@@ -139,6 +164,10 @@ class ImageFeatures(Metric):
             by_column(name, values, *scale, why, about)
             for name, values, scale, about in zip(self.names, found, _WORST_BEST, told, strict=True)
         ]
+
+
+def _named(extractor: Extractor | None) -> str:
+    return "own" if extractor is None else f"onnx {extractor.sha256[:16]}"
 
 
 def _spreads(real: _Points, other: _Points, classes: int) -> dict[int, float]:
