@@ -5,7 +5,8 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import reduce
+from functools import cache, reduce
+from statistics import median
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -34,6 +35,8 @@ COUNT_SECONDS = 3.0
 """CPU-seconds for which rows are counted by reading; of more input the rest is reckoned by its bytes."""
 WARM_ROWS = 50
 """Go first through whatever is measured: imports and first calls are no cost of a row."""
+ADDED, ADDED_SECONDS = 500_000, 0.016
+"""Numbers that are added up one by one, and the CPU-seconds of that where what nobody probes was measured: starting Ray, say."""
 FOOTERS = 16
 HEAD_BYTES = 1 << 20
 
@@ -45,6 +48,18 @@ def measured(work: Callable[[], Result]) -> tuple[Result, float]:
     began = time.process_time()
     result = work()
     return result, time.process_time() - began
+
+
+@cache
+def slowness() -> float:
+    """How many times longer than there Python takes here, at least 1."""
+
+    def add() -> None:
+        total = 0
+        for number in range(ADDED):
+            total += number
+
+    return max(1.0, median(measured(add)[1] for _ in range(3)) / ADDED_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -30,15 +30,15 @@ from raysynth.row_ids import id_words
 from raysynth.runs import Run, parquet_rows
 from raysynth.sampler import Sampler
 from raysynth.stages.augment import augmented_rows, lent, made_schema, ops_of
-from raysynth.stages.evaluate import applying, told_by
-from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured
+from raysynth.stages.evaluate import applying, metric_options
+from raysynth.stages.first_rows import WARM_ROWS, FirstRows, measured, slowness
 from raysynth.stages.model_parts import parts_of
 from raysynth.stages.past_costs import past_costs
 from raysynth.training import Trainer, batch_rows_of, initialise
 from raysynth.turns import rows_as_texts, told_as_texts
 
 START = Interval(1.5, 4.0, 12.0)
-"""CPU-seconds of the driver until Ray and the first tasks run: the first stage bears them. Measured on two cores."""
+"""CPU-seconds of the driver until Ray and the first tasks run: the first stage bears them. Measured on two cores where `slowness` is 1."""
 STAGE = Interval(0.2, 0.8, 4.0)
 """… until a later stage's first task runs."""
 TRAINER = Interval(3.0, 8.0, 30.0)
@@ -85,7 +85,9 @@ class _Learnt:
 
 
 def _probed(stage: str, first: FirstRows, alone: Interval, shared: Interval, width: int, how: str = "") -> Estimate:
-    return Estimate(stage, alone, shared, width, f"a probe of the first {first.rows:,} rows{how}", WAITS.get(stage, WAIT))
+    return Estimate(
+        stage, alone.times(slowness()), shared, width, f"a probe of the first {first.rows:,} rows{how}", WAITS.get(stage, WAIT)
+    )
 
 
 def _prepare(recipe: Recipe, first: FirstRows) -> Estimate:
@@ -160,7 +162,7 @@ def _learning(recipe: Recipe, learnt: _Learnt, rows: float, checked: float) -> t
     epoch = step * max(1.0, rows / batch_rows) + check * checked * workers
     least, (low, high) = min(asked, LEAST_EPOCHS), SPREAD
     epochs = Interval(epoch * low * least, epoch * max(least, asked / 2), epoch * high * asked)
-    return TRAINER.times(workers) + epochs, workers, f", {least} to {asked} epochs, as early stopping has it"
+    return TRAINER.times(workers * slowness()) + epochs, workers, f", {least} to {asked} epochs, as early stopping has it"
 
 
 def _fitted(generator: Fitted, rows: Batch) -> float:
@@ -232,7 +234,7 @@ def _evaluate(recipe: Recipe, asked: Evaluate, first: FirstRows, synthetic: pa.T
     schema = told_as_texts(first.schema)
     tables: dict[Side, pa.Table] = {"train": first.splits["train"], "holdout": first.splits["holdout"], "synthetic": synthetic}
     sides: dict[Side, pa.Table] = {side: rows_as_texts(table) for side, table in tables.items()}
-    options = {"seed": recipe.seed, "target": asked.target, "told_by": told_by(recipe.derive, asked.target)}
+    options = metric_options(recipe, asked)
     totals = [first.total("train"), first.total("holdout"), recipe.generate.rows]
     taken = sum(min(SCORED_ROWS, table.num_rows) for table in sides.values())
     times = max(1.0, sum(min(asked.sample_rows, total) for total in totals) / max(1, taken))

@@ -17,9 +17,10 @@ from raysynth.cluster.stalled import Watch
 from raysynth.errors import RecipeError, StoppedError
 from raysynth.recipe import Recipe
 from raysynth.runs import Plan, Run
+from raysynth.stages.first_rows import slowness
 
 FOR_EVER = 10_000.0
-SLOW_SECONDS = 20.0  # more than a busy machine takes to start a worker, so that only what hangs is a stall
+SLOW_SECONDS = 20.0 * slowness()  # more than a busy machine takes to start a worker, so that only what hangs is a stall
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
