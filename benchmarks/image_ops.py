@@ -27,6 +27,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from image_sheet import photo
 from quality import write_into_docs
+from rates import rate
 from speed import watch
 
 from raysynth.draws import Draws
@@ -81,16 +82,6 @@ def picture(number: int, side: int) -> Pixels:
     width = int(noise.integers(160, 420))
     top, left = (int(noise.integers(0, length - width + 1)) for length in whole.shape[:2])
     return resized(np.ascontiguousarray(whole[top : top + width, left : left + width]), side, side)
-
-
-def rate(work: Callable[[], int]) -> float:
-    """Of what `work` counts, so many a CPU-second: the best of three."""
-    best = 0.0
-    for _ in range(3):
-        start = time.process_time()
-        count = work()
-        best = max(best, count / (time.process_time() - start))
-    return best
 
 
 # --- the ops alone

@@ -26,6 +26,7 @@ import torch
 from llama import as_llama
 from nltk_wordnet import lay, wordnet_folder
 from quality import write_into_docs
+from rates import rate
 from text import CORPORA, SCHEMA, learn, rows_of
 
 from raysynth.draws import Draws
@@ -41,16 +42,6 @@ from raysynth.schema import FILE, ROW
 ROWS, SEED = 2048, 7
 KNOWN = "the quick brown fox jumps over a lazy dog while seven wizards quietly bake bread near old stone bridges"
 DOCUMENTS, SHARD = 1_000_000, 10_000
-
-
-def rate(work: Callable[[], int]) -> float:
-    """Of what `work` counts, so many a CPU-second: the best of three."""
-    best = 0.0
-    for _ in range(3):
-        start = time.process_time()
-        count = work()
-        best = max(best, count / (time.process_time() - start))
-    return best
 
 
 # --- sampling
