@@ -14,7 +14,7 @@ import pyarrow as pa
 from raysynth import base_folder
 from raysynth.cluster.checkpoints import checkpoints, unpack_facts
 from raysynth.cluster.devices import has_gpu
-from raysynth.cluster.feed import batch_of, table_of
+from raysynth.cluster.feed import batch_of
 from raysynth.cluster.fit import fit
 from raysynth.cluster.map_reduce import map_reduce
 from raysynth.cluster.meter import METER
@@ -22,7 +22,7 @@ from raysynth.cluster.rank import Job
 from raysynth.cluster.rows import map_ordered
 from raysynth.cluster.stalled import beat
 from raysynth.codecs.base import Codec, Stats
-from raysynth.commits import commit, commit_files, missing, write_task
+from raysynth.commits import commit, commit_files, missing
 from raysynth.errors import DataError, RecipeError, StoreError
 from raysynth.generators.base import Fitted, Generator, Remote, Trained
 from raysynth.layout import Batch, Facts
@@ -30,9 +30,9 @@ from raysynth.models import codec_of, generator_of, model_files
 from raysynth.parts import deciding, find
 from raysynth.progress import Progress
 from raysynth.recipe import Recipe
-from raysynth.row_ids import id_words
 from raysynth.runs import Folder, Plan, Run, folder_id, read_rows
 from raysynth.schema import Schema
+from raysynth.stages.encoding import bring, cut, lowest_of, observer
 from raysynth.stages.known import knowledge_of
 from raysynth.stages.model_parts import base_of, parts_of
 from raysynth.stores.base import join
@@ -128,20 +128,10 @@ def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -
 def _lowest(recipe: Recipe, codec: Codec, rows: _Rows, count: int) -> Batch:
     """The encoded train rows whose row ids hash lowest, in that order."""
     urls = rows.urls("train") if count else []
-    found: list[pa.Table] = map_ordered(urls, partial(_lowest_of, recipe.seed, count), workers=recipe.generate.workers)
+    found: list[pa.Table] = map_ordered(urls, partial(lowest_of, recipe.seed, count), workers=recipe.generate.workers)
     table = pa.concat_tables([codec.schema.arrow.empty_table(), *(part.select(codec.schema.names) for part in found)])
     words = np.concatenate([np.empty(0, np.uint64), *(part["_word"].to_numpy() for part in found)])
     return codec.encode(table.take(np.argsort(words, kind="stable")[:count]))
-
-
-def _lowest_of(seed: int, count: int) -> Any:
-    def lowest(url: str) -> pa.Table:
-        rows = read_rows(url)
-        words = id_words(rows, seed)
-        order = np.argsort(words, kind="stable")[:count]
-        return rows.take(order).append_column("_word", pa.array(words[order]))
-
-    return lowest
 
 
 def _learn(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, codec: Codec, generator: Generator, facts: Facts) -> Facts | None:
@@ -225,16 +215,9 @@ def _settled(recipe: Recipe, schema: Schema, rows: _Rows) -> Codec:
         raise DataError(
             "prepare: no row is left in the train split. Give more rows, or smaller prepare.validation and prepare.holdout"
         )
-    stats: list[Stats] = map_ordered(urls, partial(_observer, codec), workers=recipe.generate.workers)
+    stats: list[Stats] = map_ordered(urls, partial(observer, codec), workers=recipe.generate.workers)
     codec.settle(reduce(lambda left, right: left.merge(right), stats))
     return codec
-
-
-def _observer(codec: Codec) -> Any:
-    def observe(url: str) -> Stats:
-        return codec.observe(read_rows(url))
-
-    return observe
 
 
 def _encoded(recipe: Recipe, run: Run, rows: _Rows, codec: Codec, facts: Facts) -> dict[str, Any]:
@@ -251,8 +234,8 @@ def _encoded(recipe: Recipe, run: Run, rows: _Rows, codec: Codec, facts: Facts) 
         folder.write_plan(plan)
         if missing(folder, plan):
             for first, split in ((0, "train"), (buckets["train"], "validation")):
-                cut = partial(_cut, codec, buckets[split], recipe.seed)
-                map_reduce(urls[split] or [None], cut, partial(_bring, folder, plan, split, first), buckets=buckets[split])
+                cutter = partial(cut, codec, buckets[split], recipe.seed)
+                map_reduce(urls[split] or [None], cutter, partial(bring, folder, plan, split, first), buckets=buckets[split])
         commit(folder, plan)
     return {"rows": counts, "urls": {split: tuple(folder.part_urls(split)) for split in SPLITS}}
 
@@ -261,25 +244,6 @@ def rows_by_split(prepared: Folder) -> dict[str, int]:
     manifest = prepared.manifest()
     pairs = cast("list[tuple[str, int]]", list(zip(manifest["sub"].to_pylist(), manifest["rows"].to_pylist(), strict=True)))
     return {split: sum(rows for sub, rows in pairs if sub == split) for split in SPLITS}
-
-
-def _cut(codec: Codec, buckets: int, seed: int, url: str | None) -> list[pa.Table]:
-    """One prepared part → its encoded rows with their hash, one table per bucket of hashes."""
-    if url is None:
-        return [pa.table({"_word": pa.array([], pa.uint64())})] * buckets
-    rows = read_rows(url)
-    words = id_words(rows, seed)
-    table = table_of(codec.encode(rows)).append_column("_word", pa.array(words))
-    bucket = (words >> np.uint64(32)) * np.uint64(buckets) >> np.uint64(32)
-    return [table.filter(pa.array(bucket == number)) for number in range(buckets)]
-
-
-def _bring(folder: Folder, plan: Plan, split: str, first: int, bucket: int, tables: list[pa.Table]) -> int:
-    rows = pa.concat_tables([table for table in tables if table.num_rows] or tables[:1])
-    rows = rows.sort_by("_word").drop_columns(["_word"])
-    part = first + bucket
-    write_task(folder, plan, range(part, part + 1), lambda _: [(split, rows if rows.num_rows else None, {})])
-    return rows.num_rows
 
 
 def _use_gpu(recipe: Recipe) -> bool:
