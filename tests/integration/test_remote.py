@@ -51,6 +51,7 @@ def made_here(recipe: Path, url: Path, calm: Path) -> Folder:
     return folder
 
 
+@pytest.mark.slow
 def test_replies_are_stored_and_a_resume_repeats_no_call(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls, url = tmp_path / "killed.calls", tmp_path / "killed"
     first = Driver(recipe, url, PYTHONPATH=FAKES, RAYSYNTH_ORACLE_CALLS=str(calls))
