@@ -20,11 +20,13 @@ class Layout:
 
 @dataclass(frozen=True)
 class Field:
-    """One categorical variable with codes 0 … size-1, part of how `column` is written down."""
+    """One categorical variable with codes 0 … size-1, part of how `column` is written down. `ranks`: (size,) where each code stands in the
+    order of the values that are written so; None where they have none."""
 
     name: str
     column: str
     size: int
+    ranks: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,19 @@ class Coding:
 
     def fields(self) -> list[Field]:
         name, coarse = self.column.name, self.singles + -(-(self.cells - self.singles) // self.digits)
-        fields = [Field(name, name, coarse)]
-        return fields if self.digits == 1 else [*fields, Field(f"{name}.digit", name, self.digits)]
+        fields = [Field(name, name, coarse, self._ranks(coarse))]
+        return fields if self.digits == 1 else [*fields, Field(f"{name}.digit", name, self.digits, tuple(range(self.digits)))]
+
+    def _ranks(self, coarse: int) -> tuple[int, ...] | None:
+        """Of the first field's codes by the value with which each begins, specials before all; None of what is no number."""
+        if not is_number(self.column.type):
+            return None
+        specials = len(self.specials)
+        begins = np.concatenate([self.atoms, self.edges[:: self.digits]])[: coarse - specials]
+        ranks = np.empty(coarse, np.int64)
+        ranks[:specials] = np.arange(specials)
+        ranks[specials + np.argsort(begins, kind="stable")] = np.arange(specials, specials + len(begins))
+        return tuple(ranks.tolist())
 
     def to_codes(self, cells: Cells) -> list[Cells]:
         if self.digits == 1:

@@ -54,7 +54,9 @@ def learnt(generator: Trained, epochs: int) -> Trained:
     torch.set_num_threads(1)
     try:
         batch = codec().encode(rows())
-        trainer = Trainer(generator, seed=5, max_epochs=epochs, steps_per_epoch=STEPS, learning_rate=5e-3, warmup_steps=5)
+        trainer = Trainer(
+            generator, seed=5, max_epochs=epochs, steps_per_epoch=STEPS, learning_rate=5e-3, warmup_steps=5, patience=epochs
+        )
         for epoch in range(epochs):
             for step in range(STEPS):
                 trainer.step(batch.take(slice(64 * step, 64 * step + 64)), epoch, step)
