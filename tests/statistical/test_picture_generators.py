@@ -21,12 +21,12 @@ LAYOUT = Grids((Field("kind", "kind", 2), Field("place", "place", 3)), 8, 8, 1)
 ROWS, BATCH, SEED = 960, 48, 3
 KINDS: dict[str, tuple[type[Any], dict[str, Any], int]] = {
     "diffusion": (Diffusion, {"width": 8}, 8),
-    "diffusion of noise": (Diffusion, {"width": 8, "predicts": "noise"}, 8),
+    "diffusion of noise": (Diffusion, {"width": 8, "predicts": "noise"}, 20),
     "vae": (Vae, {"width": 8, "latent": 8, "couplings": 2, "warmup_steps": 60}, 8),
-    "gan": (Gan, {"width": 8, "latent": 16}, 8),
+    "gan": (Gan, {"width": 8, "latent": 16}, 16),
 }
 """Name → the class, its options, and epochs. Where there is hardly any picture left, what the noise is says little of it: who learns to say
-the noise takes longer."""
+the noise takes longer, and so does a forger until its pictures are no longer alike."""
 
 
 def rows(seed: int = SEED) -> Batch:
@@ -87,9 +87,9 @@ def test_what_it_draws_is_what_it_learnt_under_the_label_that_was_asked_for(name
     asked = drawn(generator, FieldsGiven({0: np.array([False, True]), 1: np.array([True, False, True])}))
     assert (asked["codes"][:, 0] == 1).all() and (asked["codes"][:, 1] != 1).all()
     for made in (free, asked):
-        assert agreement(made) > (0.6 if name == "diffusion of noise" else 0.95), "a third are by chance"
+        assert agreement(made) > 0.95, "a third are by chance"
         bright = made["pixels"].reshape(-1, 64).max(1)
-        assert bright.std() > (2 if name == "gan" else 5), "bars are not all as bright, though a forger's are more alike"
+        assert bright.std() > 8, "bars are not all as bright"
 
 
 def test_guidance_makes_more_of_the_label() -> None:
