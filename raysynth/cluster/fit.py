@@ -105,13 +105,21 @@ def _attempt(job: Job, labels: dict[str, str]) -> Watch | None:
 def _run(job: Job, labels: dict[str, str], watch: Watch, scratch: Path) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
+    from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+    from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 
     from raysynth.cluster.meeting import MeetingConfig
+
+    idle = (DatasetsCallback, PlacementGroupCleanerCallback)
 
     class Interruptible(TorchTrainer):
         def _register_sigint_handler(self, controller: Any) -> None:
             """Ray's handler would end the process with Ray's own code, in every later stage too; checkpoints are on the store."""
             watch.controller = controller
+
+        def _create_default_callbacks(self) -> list[Any]:
+            """Without two that start a process each for nothing: no dataset is given here, and bundles die with the controller."""
+            return [one for one in super()._create_default_callbacks() if not isinstance(one, idle)]
 
     fewest = job.workers if job.min_workers is None else job.min_workers
     Interruptible(

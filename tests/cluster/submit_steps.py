@@ -175,15 +175,16 @@ def main() -> None:
     by_client("stopped by the client", client, checkout, until='"stage": "prepare"')
     submit_and_interrupt(folder)
     ray_job_submit(checkout, folder)
-    submit("detached", folder, "--detach")
     submit("a bad rule", folder, "--set", NO_SUCH_WINE)
-    by_client("a bad rule by the client", client, checkout, NO_SUCH_WINE)
     submit("a gate fails", folder, "--set", NO_SUCH_SCORE)
     submit("a relative run", folder, "--set", "run=runs/wine")
-    by_client("a relative run by the client", client, checkout, "run=runs/wine")
     submit("a wrong token", folder, RAY_AUTH_TOKEN="wrong")
     submit("nobody there", folder, address="http://127.0.0.1:9999")
-    follow_through_a_gate(client)
+    if sys.argv[4] == "all":
+        submit("detached", folder, "--detach")
+        by_client("a bad rule by the client", client, checkout, NO_SUCH_WINE)
+        by_client("a relative run by the client", client, checkout, "run=runs/wine")
+        follow_through_a_gate(client)
     jobs = [
         {"id": info.submission_id, "status": str(info.status), "code": info.driver_exit_code, **info.metadata}
         for info in client.list_jobs()

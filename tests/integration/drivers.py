@@ -62,7 +62,7 @@ class Driver:
         while not holds():
             assert self.process.poll() is None, f"it ended before {what}: {self.url.with_suffix('.log').read_text()[-3000:]}"
             assert time.monotonic() < deadline, f"no {what} in {DEADLINE_SECONDS} s"
-            time.sleep(0.01)
+            time.sleep(0.05)
 
     def _pids(self, title: str) -> list[int]:
         found: list[int] = []

@@ -309,7 +309,8 @@ def test_input_that_changed_makes_other_prepared_rows_and_leaves_the_first(clust
     assert rows_of(second) == 61
 
 
-def test_odd_columns_and_one_row_go_through_the_whole_pipeline(cluster: None) -> None:
+@pytest.mark.parametrize("name", ["odd", pytest.param("one", marks=pytest.mark.slow)])
+def test_odd_columns_and_one_row_go_through_the_whole_pipeline(cluster: None, name: str) -> None:
     rows = 80
     parquet(
         "odd.parquet",
@@ -326,13 +327,12 @@ def test_odd_columns_and_one_row_go_through_the_whole_pipeline(cluster: None) ->
     )
     parquet("one.parquet", a=[1], b=["x"])
     quick = {"train": {"max_epochs": 1}, "generate": {"rows": 30}, "evaluate": None, "prepare": {"holdout": 0.0, "validation": 0.0}}
-    for name in ("odd", "one"):
-        made = run_to(parse_recipe({"source": f"{name}.parquet", "run": f"run-{name}", **quick}))
-        assert made.prepared is not None and made.synthetic is not None
-        (url,) = made.synthetic.part_urls()
-        drawn, real = pq.read_table(url.removeprefix("file://")), pq.read_table(f"{name}.parquet")
-        assert drawn.num_rows == 30 and drawn.column_names == real.column_names
-        assert str(drawn.schema.field(real.column_names[-1]).type) == "string"
+    made = run_to(parse_recipe({"source": f"{name}.parquet", "run": f"run-{name}", **quick}))
+    assert made.prepared is not None and made.synthetic is not None
+    (url,) = made.synthetic.part_urls()
+    drawn, real = pq.read_table(url.removeprefix("file://")), pq.read_table(f"{name}.parquet")
+    assert drawn.num_rows == 30 and drawn.column_names == real.column_names
+    assert str(drawn.schema.field(real.column_names[-1]).type) == "string"
     with pytest.raises(DataError, match="no row is left in the train split"):
         run_to(
             parse_recipe({"source": "one.parquet", "run": "run-none", **quick, "prepare": {"holdout": 0.999, "validation": 0.0}})

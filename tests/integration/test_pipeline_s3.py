@@ -52,6 +52,7 @@ def names(url: str) -> list[str]:
     return folder.manifest()["name"].to_pylist()
 
 
+@pytest.mark.slow
 def test_moto_holds_the_same_parts_as_the_disk_and_another_reader_opens_them(
     recipe: Path, on_disk: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -112,6 +112,7 @@ def test_conversations_go_the_whole_way(tmp_path: Path) -> None:
     assert not [value for text in read for value in (mail, phone) if value in text]
 
 
+@pytest.mark.slow
 def test_filters_and_facts_hold_in_the_batch_and_for_whoever_is_served(tmp_path: Path) -> None:
     noise = np.random.default_rng(4)
     dishes, moods = (noise.choice(choices, 400).tolist() for choices in (DISHES, list(WORDS)))

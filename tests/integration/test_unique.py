@@ -75,6 +75,7 @@ def test_no_two_rows_are_the_same_and_that_is_told(golden: tuple[Path, Made]) ->
     assert [json.loads(line) for line in told.stdout.splitlines()] == rows.slice(140).to_pylist()
 
 
+@pytest.mark.slow
 def test_stopped_at_every_task_s_edge_and_gone_on_with_it_gives_the_same_bytes(golden: tuple[Path, Made]) -> None:
     folder, whole = golden
     stops, ended = 0, None
