@@ -7,7 +7,7 @@ rest in the order of sampling (narrow fields first), which are exactly the order
 Shapes: B rows, F fields, K embedded width of all fields, H hidden width, S size of a field, U distinct prefixes, T target fields.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -17,16 +17,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
+from raysynth.generators._acceptance import Bounds, Masks
 from raysynth.generators.base import TensorBatch, Trained
 from raysynth.layout import Arrays, Batch, Facts, Fields, FieldsGiven, Given, Layout
 
 CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
 MAX_SHARED_KEYS = 1 << 20
-CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
 MAX_READ_WEIGHTS = 1 << 26  # 256 MiB: they grow with the square of the columns, and training holds some eight of them
-MOST_BOUNDS = 256  # conditions whose bound is kept: a server may be asked for any number of them
-MOST_DRAWS = 32  # rows drawn for one accepted, about: where the orders disagree so much, more of the weight is clipped instead
-Masks = Mapping[int, NDArray[np.bool_]]
 
 
 class Autoregressive(Trained):
@@ -59,7 +56,7 @@ class Autoregressive(Trained):
         self.table_waves = nn.ParameterList(
             nn.Parameter(torch.zeros(len(wave), w)) for wave, w in zip(self.waves, self.widths, strict=True)
         )
-        self._bound_of: dict[tuple[tuple[int, bytes], ...], float] = {}
+        self.bounds = Bounds()
         self._bounds = np.concatenate([[0], np.cumsum(self.widths)]).astype(int).tolist()
         self._source_K = torch.repeat_interleave(torch.arange(fields), torch.tensor(self.widths, dtype=torch.long))
 
@@ -137,7 +134,7 @@ class Autoregressive(Trained):
         it is in the plain order, in which unrestricted rows are drawn: so that both kinds follow one distribution."""
         masks = dict(given.masks) if isinstance(given, FieldsGiven) else {}
         codes_BF, weight_B = self._propose(draws, masks)
-        return Batch({"codes": codes_BF}, draws.uniform("accept") * self._bound(masks) < weight_B if masks else None)
+        return Batch({"codes": codes_BF}, self._accepted(draws, masks, weight_B) if masks else None)
 
     def _propose(self, draws: Draws, masks: Masks) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
         """(rows, fields) codes that satisfy the masks, and (rows,) their weights: the density wanted over the density drawn from."""
@@ -162,18 +159,11 @@ class Autoregressive(Trained):
             weight_B += self._log_likelihood(codes_BF)
         return codes_BF, np.exp(weight_B)
 
-    def _bound(self, masks: Masks) -> float:
-        """What weights are divided by to be probabilities: CLIPPED of the weight, or more, lies above it. Always seen on the same rows."""
-        key = tuple((i, masks[i].tobytes()) for i in sorted(masks))
-        if key not in self._bound_of:
-            weights = np.sort(self._propose(Draws.range(0, "bound", 0, self.kernel_rows), masks)[1])
-            above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
-            over = above[:-1] - weights * np.arange(len(weights), 0, -1)
-            exact, cheap = weights[np.argmax(over <= CLIPPED * above[0])], MOST_DRAWS * above[0] / len(weights)
-            if len(self._bound_of) >= MOST_BOUNDS:
-                del self._bound_of[next(iter(self._bound_of))]
-            self._bound_of[key] = float(min(exact, cheap))
-        return self._bound_of[key]
+    def _accepted(self, draws: Draws, masks: Masks, weight_B: NDArray[np.float64]) -> NDArray[np.bool_]:
+        return draws.uniform("accept") * self.bounds.of(masks, self.kernel_rows, self._weights) < weight_B
+
+    def _weights(self, draws: Draws, masks: Masks) -> NDArray[np.float64]:
+        return self._propose(draws, masks)[1]
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
         super().load(arrays, facts)
@@ -181,7 +171,7 @@ class Autoregressive(Trained):
 
     def forget(self) -> None:
         """What was seen of older weights."""
-        self._bound_of.clear()
+        self.bounds.clear()
 
     def _log_likelihood(self, codes_BF: NDArray[np.int32]) -> NDArray[np.float64]:
         """(rows,) in the plain order."""

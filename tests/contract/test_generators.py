@@ -50,6 +50,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"width": 16, "layers": 1, "heads": 2, "top_p": 0.9, "guidance": 1.5},
     ],
     "text_vae": [{"width": 24, "latent": 4, "warmup_steps": 9, "temperature": 0.9}],
+    "trees": [{"trees": 4}, {"trees": 1, "leaf": 20, "shrink": 0.0, "read_share": 1.0}],
     "vae": [{"width": 8, "latent": 4, "couplings": 2, "warmup_steps": 9}],
 }
 """Generator → the options to try it with. A new generator adds its row, and a new layout adds its sample below."""
