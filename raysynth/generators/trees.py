@@ -155,8 +155,8 @@ class Forests(Stats):
 
 
 class Trees(Fitted):
-    """`trees` of each field; `leaf`: rows of the growing half in a leaf, at least: the more, the more privacy and the less fidelity; `shrink`:
-    rows' worth of the parent's law in each node's; `read_share` of what there is to read is looked at for each split."""
+    """`trees` of each field; `leaf`: rows of the growing half in a leaf, at least: the more, the more privacy and the less fidelity;
+    `shrink`: rows' worth of the parent's law in each node's; `read_share` of what there is to read is looked at for each split."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     kernel_rows = 16_384
