@@ -1,16 +1,10 @@
-"""A Fitted fake through the real prepare and train on a real Ray, and through the Sampler: the noun carries."""
+"""Trees, which are fitted by tasks, through prepare, train and the Sampler on a real Ray: however many workers, one model."""
 
-import importlib
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
-import pytest
-from ray import cloudpickle
 
-import raysynth.generators
 from raysynth.audit import verify
 from raysynth.models import load_model
 from raysynth.pipeline import Made, run_to
@@ -23,20 +17,9 @@ evaluate: null
 name: wine
 source: examples://wine
 run: {run}
-generator: {{use: marginals}}
+generator: {{use: trees}}
 generate: {{rows: 100, workers: {workers}}}
 """
-
-
-@pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The fake stands on the shelf for this test; workers get its class by value, since they have no such file."""
-    monkeypatch.setattr(raysynth.generators, "__path__", [*raysynth.generators.__path__, str(Path(__file__).parent / "fakes")])
-    module = importlib.import_module("raysynth.generators.marginals")
-    cloudpickle.register_pickle_by_value(module)
-    yield
-    cloudpickle.unregister_pickle_by_value(module)
-    del sys.modules[module.__name__]
 
 
 def trained(folder: Path, workers: int) -> Made:
@@ -46,7 +29,7 @@ def trained(folder: Path, workers: int) -> Made:
     return run_to(load_recipe(path), "train")
 
 
-def test_a_fitted_generator_is_trained_committed_loaded_and_sampled(cluster: None, shelf: None, tmp_path: Path) -> None:
+def test_a_fitted_generator_is_trained_committed_loaded_and_sampled(cluster: None, tmp_path: Path) -> None:
     one, two = trained(tmp_path / "one", 1), trained(tmp_path / "two", 2)
     assert one.model is not None and two.model is not None and one.prepared is not None
     assert one.model.id == two.model.id
