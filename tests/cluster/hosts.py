@@ -38,6 +38,9 @@ mix: {real: 1.0, synthetic: 1.0}
 SHARDS = 6
 START_ATTEMPTS = 5  # a node has 30 s to start, whatever else this machine does; Ray knows no setting for that
 START_SECONDS = 240.0
+BRIDGE_ADDRESS = (
+    "02:77:00:00:00:fe"  # said, since else it is the lowest of its hosts': each new one could cut off the others for seconds
+)
 DEADLINE_SECONDS = 900.0  # of a step, on a machine that does other things as well
 
 
@@ -203,7 +206,7 @@ def write_recipe(folder: Path) -> Path:
 @contextmanager
 def cluster(folder: Path, short: Path, *, seed: int = 0) -> Iterator[Cluster]:
     """A bridge and an S3 server; hosts are added to it. All ends with the namespaces around it, the processes here and now."""
-    ip("link", "add", "bridge", "type", "bridge")
+    ip("link", "add", "bridge", "address", BRIDGE_ADDRESS, "type", "bridge")
     ip("address", "add", f"{S3_ADDRESS}/24", "dev", "bridge")
     ip("link", "set", "bridge", "up")
     names = folder / "names"  # as on Debian, where a host's own name is a loopback's, which no other host reaches
