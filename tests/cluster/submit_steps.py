@@ -26,7 +26,7 @@ RECIPE = """
 name: wine
 source: examples://wine
 run: {folder}/run
-train: {{max_epochs: 1}}
+generator: {{use: trees}}
 generate: {{rows: 500, rows_per_part: 100}}
 evaluate: null
 """
