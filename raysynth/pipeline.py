@@ -11,7 +11,7 @@ from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import is_embedded, one_session
-from raysynth.cluster.submit import check_run_of_job
+from raysynth.cluster.submit import check_run
 from raysynth.costs import cost
 from raysynth.errors import DataError, RecipeError
 from raysynth.expressions import Expression
@@ -124,7 +124,7 @@ def _told(made: Made) -> list[dict[str, Any]]:
 def check(recipe: Recipe, run: Run, last: str = STAGES[-1]) -> None:
     """Refuses, before Ray starts and before the run's folder is touched, what cannot come to an end: no input, no such device, no store."""
     _check_holdout(recipe, last)
-    check_run_of_job(recipe)
+    check_run(recipe)
     prepare.check_source(recipe)
     knowledge_of(recipe)
     evaluate.extractor_in(recipe.evaluate)

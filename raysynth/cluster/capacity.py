@@ -57,13 +57,13 @@ class Node:
 @dataclass(frozen=True)
 class Seen:
     """One look at the cluster. `grows`: an autoscaler is there; `refused`: what it says that none of its node types can give, as
-    (bundle, keys of the labels); `pending`: what waits for a node, as (bundle, how many)."""
+    (bundle, keys of the labels, how many together); `pending`: what waits for a node, as (bundle, how many)."""
 
     nodes: tuple[Node, ...]
     dead: int = 0
     grows: bool = False
     coming: int = 0
-    refused: tuple[tuple[Amounts, frozenset[str]], ...] = ()
+    refused: tuple[tuple[Amounts, frozenset[str], int], ...] = ()
     pending: tuple[tuple[Amounts, int], ...] = ()
 
     def holds(self, asked: Asked) -> bool:
@@ -75,8 +75,10 @@ class Seen:
         """Whether waiting is in vain, as far as anybody can know now."""
         if self.holds(asked) or self.coming:
             return False
-        mine = (asked.bundle, frozenset(asked.labels))
-        return not self.grows or any(dict(bundle) == dict(mine[0]) and keys == mine[1] for bundle, keys in self.refused)
+        mine, keys = dict(asked.bundle), frozenset(asked.labels)
+        return not self.grows or any(
+            dict(bundle) == mine and of == keys and together <= asked.together for bundle, of, together in self.refused
+        )
 
     def __str__(self) -> str:
         total, free = ({name: sum(of.get(name, 0) for of in side) for name in ("CPU", "GPU")} for side in self._sides())
@@ -165,9 +167,19 @@ def _seen(reply: Any, older: Mapping[str, Any]) -> Seen:
         dead=len(state.node_states) - len(alive),
         grows=any(name and not name.startswith("node_") for name in types),  # Ray's name for a node that no autoscaler started
         coming=len(scaling.pending_instances) + sum(request.count for request in scaling.pending_instance_requests),
-        refused=tuple((dict(request.resources_bundle), _keys(request)) for request in scaling.infeasible_resource_requests),
+        refused=(
+            *((dict(request.resources_bundle), _keys(request), 1) for request in scaling.infeasible_resource_requests),
+            *(entry for gang in scaling.infeasible_gang_resource_requests for entry in _together(gang)),
+        ),
         pending=tuple((dict(entry.request.resources_bundle), int(entry.count)) for entry in state.pending_resource_requests),
     )
+
+
+def _together(gang: Any) -> list[tuple[Amounts, frozenset[str], int]]:
+    """Each kind of bundle of a placement group: how workers that begin together ask."""
+    requests = list(gang.bundle_selectors[0].resource_requests if gang.bundle_selectors else gang.requests)
+    kinds = {(frozenset(request.resources_bundle.items()), _keys(request)) for request in requests}
+    return [(dict(bundle), keys, len(requests)) for bundle, keys in kinds]
 
 
 _DEAD = 2  # autoscaler_pb2.NodeStatus

@@ -50,7 +50,7 @@ def _train(job: Job) -> None:
         capacity.check(asked)
         labels, tries = _labels(asked), 1
         while True:
-            watch = _attempt(job, labels)
+            watch = _attempt(job, replace(asked, labels=labels))
             if watch is None or final(job.model) is not None or job.model.committed:
                 return
             if watch.beat is None and labels and asked.fallback:
@@ -76,12 +76,12 @@ def _labels(asked: Asked) -> dict[str, str]:
     return {} if in_vain else dict(asked.labels)
 
 
-def _attempt(job: Job, labels: dict[str, str]) -> Watch | None:
+def _attempt(job: Job, asked: Asked) -> Watch | None:
     """None where training ended by itself; the watch where it had to be ended for standing still."""
-    watch = Watch()
+    watch = Watch(asked)
     try:
         with TemporaryDirectory(prefix="raysynth-train-") as scratch, watch:
-            _run(job, labels, watch, Path(scratch))
+            _run(job, watch, Path(scratch))
     except KeyboardInterrupt:
         if watch.error is not None:  # the watch's own, not the user's
             raise watch.error from None
@@ -102,7 +102,7 @@ def _attempt(job: Job, labels: dict[str, str]) -> Watch | None:
     return None
 
 
-def _run(job: Job, labels: dict[str, str], watch: Watch, scratch: Path) -> None:
+def _run(job: Job, watch: Watch, scratch: Path) -> None:
     from ray.train import FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchTrainer
     from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
@@ -129,7 +129,7 @@ def _run(job: Job, labels: dict[str, str], watch: Watch, scratch: Path) -> None:
         scaling_config=ScalingConfig(
             num_workers=job.workers if fewest == job.workers else (fewest, job.workers),
             use_gpu=job.use_gpu,
-            label_selector=labels or None,
+            label_selector=dict(watch.asked.labels) or None,
         ),
         run_config=RunConfig(failure_config=FailureConfig(max_failures=MAX_FAILURES), storage_path=str(scratch), name=job.model.id),
     ).fit()

@@ -9,11 +9,12 @@ import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from raysynth.cluster import capacity
+from raysynth.cluster.capacity import Asked
 from raysynth.cluster.limits import limits
 from raysynth.cluster.meter import METER
 from raysynth.cluster.session import ANSWER_SECONDS, within
@@ -23,6 +24,7 @@ from raysynth.errors import RaysynthError, StoppedError
 SPACE = b"raysynth-train"
 BEAT_SECONDS = 1.0
 LOOK_SECONDS = 0.5
+NODES_SECONDS = 5.0
 ABORT_SECONDS = 10.0
 Item = TypeVar("Item")
 
@@ -69,18 +71,20 @@ class Pulse:
 
 
 class Watch:
-    """Over one attempt, from a thread of the driver. `end` is asked once to end it: `error` then says why, or `stalled` how it stood.
+    """Over one attempt of workers as `asked`, from a thread of the driver. It ends the attempt once: `error` then says why, or `stalled`
+    how it stood.
 
-    Until the first beat `cluster.start_seconds` count, then `cluster.stall_seconds`; at each epoch's edge the command's limits are asked.
+    Until the first beat `cluster.start_seconds` count, then `cluster.stall_seconds`; where nobody beats and no node can ever take the
+    workers, a minute. The command's time is asked always, its budget at each epoch's edge.
     """
 
-    def __init__(self) -> None:
-        self.key = uuid.uuid4().hex
+    def __init__(self, asked: Asked) -> None:
+        self.asked, self.key = asked, uuid.uuid4().hex
         self.controller: Any = None  # Ray Train's, once it is there
         self.beat: Beat | None = None
         self.error: RaysynthError | None = None
         self.stalled: str | None = None
-        self._moved = self._answered = time.monotonic()
+        self._moved = self._answered = self._possible = self._looked = time.monotonic()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="raysynth-train")
 
@@ -99,10 +103,16 @@ class Watch:
         cluster = limits().cluster
         return cluster.start_seconds if self.beat is None else cluster.stall_seconds
 
+    @property
+    def _done(self) -> bool:
+        return self.beat is not None and self.beat.done
+
     def _follow(self) -> None:
         while not self._over.wait(LOOK_SECONDS):
-            if self._hear() or self.beat is None:
-                self._check_limits()
+            edge = self._hear()
+            if not self._done:  # there is nothing left to spare
+                self._check_limits(edge=edge)
+                self._check_nodes()
             if self._is_silent():
                 _thread.interrupt_main()  # it waits for the controller's end, of which it would never hear
                 return
@@ -112,15 +122,30 @@ class Watch:
                 _end(self.controller)
                 return
 
-    def _check_limits(self) -> None:
-        """At an epoch's edge, and before any worker has begun; after the last epoch there is nothing left to spare."""
+    def _check_limits(self, *, edge: bool) -> None:
         try:
-            if self.beat is None:
-                limits().check_time()
-            elif not self.beat.done:
+            if edge:
                 limits().check()
+            else:
+                limits().check_time()
         except RaysynthError as error:
             self.error = error
+
+    def _check_nodes(self) -> None:
+        """Every few seconds in which nobody beats."""
+        now = time.monotonic()
+        if now - max(self._moved, self._looked) < NODES_SECONDS:
+            return
+        self._looked = now
+        strictly = replace(self.asked, fallback=False)  # as Ray Train asks
+        seen = capacity.look()
+        if seen is None or not seen.never(strictly):
+            self._possible = now
+        elif now - max(self._moved, self._possible) >= capacity.grace_seconds():
+            if self.asked.fallback and self.asked.labels:
+                self.stalled = self._told()
+            else:
+                self.error = capacity.refusal(strictly, seen)
 
     def _is_silent(self) -> bool:
         """Whether the head has not answered for so long that `error` says so."""
@@ -159,7 +184,8 @@ class Watch:
             else f"no step in {seconds:.0f} s, at epoch {self.beat.epoch}, step {max(self.beat.step, 0)}, of {self.beat.world} workers"
         )
         seen = capacity.look()
-        return f"{stood}; {'Ray does not answer' if seen is None else f'{seen}{_pending()}'}"
+        waiting = within(ANSWER_SECONDS, _pending) or ""
+        return f"{stood}; {'Ray does not answer' if seen is None else f'{seen}{waiting}'}"
 
 
 def _pending() -> str:

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from raysynth.errors import RaysynthError, StoppedError
+from raysynth.errors import RaysynthError, RecipeError, StoppedError
 
 AVX2 = {
     "ATEN_CPU_CAPABILITY": "avx2",
@@ -32,6 +32,7 @@ _WIDE_BEFORE_2_4 = "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL
 
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 CONNECT_SECONDS = 5.0
+HEAD_SECONDS = 30.0
 ANSWER_SECONDS = 5.0
 START_ATTEMPTS = 3
 Answer = TypeVar("Answer")
@@ -208,16 +209,35 @@ def _leave(code: int) -> None:
 
 
 def _check_answers(address: str) -> None:
-    """Ray itself would try for minutes, without a word."""
-    found = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:(\d+)", address)
+    """Ray itself would try for minutes, and with whoever is no head of Ray for ever, without a word."""
+    if address.startswith(("http://", "https://")):
+        raise RecipeError(
+            f"RAY_ADDRESS '{address}': is a dashboard's URL. Give the head's own address, such as HOST:6379, or send the recipe there "
+            "by `raysynth submit --address`"
+        )
+    found = re.fullmatch(r"(ray://)?\[?([^/]+?)\]?:(\d+)", address)
     if found is None:  # auto, or some service's own scheme
         return
     try:
-        socket.create_connection((found[1], int(found[2])), timeout=CONNECT_SECONDS).close()
+        socket.create_connection((found[2], int(found[3])), timeout=CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise RaysynthError(
             f"RAY_ADDRESS '{address}': nobody answers there ({error}). Start Ray there, or unset RAY_ADDRESS"
         ) from None
+    if not found[1] and within(HEAD_SECONDS, lambda: _asks_head(address)) is None:
+        raise RaysynthError(
+            f"RAY_ADDRESS '{address}': who listens there has not answered as Ray's head for {HEAD_SECONDS:g} s. Its port is 6379, if "
+            "nobody changed it; the dashboard's is another"
+        )
+
+
+def _asks_head(address: str) -> bool:
+    """Returns once it has answered, whatever it said: ray.init tells what is wrong then."""
+    from ray import _raylet
+
+    with suppress(Exception):
+        cast("Any", _raylet).GcsClient(address=address).get_all_node_info(timeout=HEAD_SECONDS)
+    return True
 
 
 def runtime_env(local: bool) -> dict[str, Any]:

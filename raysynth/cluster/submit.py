@@ -13,8 +13,8 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ LOOK_SECONDS = 1.0
 ANSWER_SECONDS = 30.0  # for one reply of the cluster; Ray's client would wait for ever
 QUIET_SECONDS = 10.0  # without a line of the log, the cluster is asked whether it is still there
 LOST_SECONDS = 60.0  # without an answer, until it counts as lost
+ELSEWHERE_ASKED = ("RAY_ADDRESS", "RAY_API_SERVER_ADDRESS")
 GOING_ON = ("PENDING", "RUNNING")
 
 
@@ -53,7 +54,8 @@ def submit(recipe: Path, asked: Recipe, *, address: str, command: Sequence[str],
 
 def check_places(recipe: Recipe) -> None:
     """RecipeError where the cluster cannot see what the recipe names; a warning where that depends on its disks."""
-    for key, url in (("source.url", recipe.source.url), ("run", recipe.run)):
+    check_run(recipe)
+    for key, url in _places(recipe):
         path = url.removeprefix("file://")
         if "://" in path:
             continue
@@ -62,8 +64,22 @@ def check_places(recipe: Recipe) -> None:
         _say(warning=f"{key}: '{url}' must lie on a disk that all nodes of the cluster share")
 
 
-def check_run_of_job(recipe: Recipe) -> None:
-    """RecipeError where this is a Ray job and its run would lie in the job's own folder, which goes with the job."""
+def _places(recipe: Recipe) -> Iterator[tuple[str, str]]:
+    yield "source.url", recipe.source.url
+    yield "run", recipe.run
+    if (known := recipe.knowledge) is not None:
+        yield from [] if known.triples is None else [("knowledge.triples", known.triples)]
+        yield from ((f"knowledge.lexicons.{name}", url) for name, url in known.lexicons.items())
+    if recipe.evaluate is not None and recipe.evaluate.extractor is not None:
+        yield "evaluate.extractor.url", recipe.evaluate.extractor.url
+    if (base := recipe.generator.options.get("base")) is not None:
+        yield "generator.base", str(base)
+
+
+def check_run(recipe: Recipe) -> None:
+    """RecipeError where the run would lie in the memory of one process, or, of a Ray job, in its own folder, which goes with the job."""
+    if recipe.run.startswith("memory://"):
+        raise RecipeError(f"run: '{recipe.run}' lies in the memory of one process, and workers are others. {_ELSEWHERE}")
     if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ and "://" not in recipe.run and not recipe.run.startswith("/"):
         raise RecipeError(f"run: '{recipe.run}' would lie in the folder of this job, which no other node sees. {_ELSEWHERE}")
 
@@ -73,9 +89,9 @@ _ELSEWHERE = "Give a URL such as s3://bucket/…, or the absolute path of a disk
 
 def check_versions(told: str) -> None:
     """On the cluster. RecipeError where its libraries are others than those of whoever submitted the job."""
-    wanted: dict[str, str] = json.loads(told)
+    wanted: dict[str, str | None] = json.loads(told)
     here = _versions()
-    if other := {name: (wanted[name], here[name]) for name in COMPARED if wanted.get(name) != here[name]}:
+    if other := {name: (wanted.get(name), here[name]) for name in COMPARED if wanted.get(name) != here[name]}:
         lines = ", ".join(f"{name} {mine} there, {theirs} on the cluster" for name, (mine, theirs) in other.items())
         raise RecipeError(f"versions: {lines}. Rows depend on them: install the same ones, or submit from the cluster's image")
 
@@ -92,10 +108,29 @@ def connect(address: str) -> Any:
     logging.getLogger("ray").setLevel(logging.ERROR)
     if not address.startswith(("http://", "https://")):
         raise RecipeError(f"--address {address}: must be the URL of the cluster's dashboard, such as http://head:8265")
+    _show_token()
     try:
-        return Patient(address)
+        with _without(*ELSEWHERE_ASKED):
+            return Patient(address)
     except Exception as error:
         raise _refused(address, error) from None
+
+
+def _show_token() -> None:
+    """Ray's client shows the token that is there only in a mode that nobody else asks for."""
+    from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+@contextmanager
+def _without(*variables: str) -> Generator[None]:
+    """Ray's client prefers these of the environment to the address that it is given."""
+    kept = {name: os.environ.pop(name) for name in variables if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ |= kept
 
 
 def _ask(client: Any, job: str, folder: str, asked: Recipe, command: Sequence[str]) -> None:
@@ -120,10 +155,10 @@ def follow(client: Any, job: str) -> int:
     seen = 0
     while True:
         seen = asyncio.run(_tailed(client, job, seen))
-        if _status(client, job) not in GOING_ON:
+        info = _info(client, job)
+        if str(info.status) not in GOING_ON:
             break
         time.sleep(LOOK_SECONDS)
-    info = client.get_job_info(job)
     if str(info.status) == "STOPPED":
         raise StoppedError(f"job {job} was stopped; submit the same recipe again, and it goes on from there")
     if info.driver_exit_code is None and str(info.status) != "SUCCEEDED":
@@ -143,7 +178,7 @@ async def _tailed(client: Any, job: str, seen: int) -> int:
                 if ended:
                     coming.cancel()
                     return seen
-                ended = _status(client, job) not in GOING_ON
+                ended = str(_info(client, job).status) not in GOING_ON
             text = coming.result()
             sys.stdout.write(text[max(0, seen - position) :])
             sys.stdout.flush()
@@ -152,12 +187,12 @@ async def _tailed(client: Any, job: str, seen: int) -> int:
     return seen
 
 
-def _status(client: Any, job: str) -> str:
-    """StoppedError where nobody has answered for a minute, or the job is not known there any more."""
+def _info(client: Any, job: str) -> Any:
+    """What is known of the job. StoppedError where nobody has answered for a minute, or it is not known there any more."""
     deadline = time.monotonic() + LOST_SECONDS
     while True:
         try:
-            return str(client.get_job_status(job))
+            return client.get_job_info(job)
         except (OSError, RuntimeError) as error:
             if time.monotonic() > deadline or isinstance(error, RuntimeError):
                 address = client.get_address()
@@ -169,16 +204,18 @@ def _status(client: Any, job: str) -> str:
 
 
 def _stop(client: Any, job: str) -> None:
-    """Returns when the job has ended. StoppedError where it does not, or cannot be told to."""
+    """Returns when the job has ended. StoppedError where it does not, cannot be told to, or nobody waits for it (a second Ctrl+C)."""
     try:
         client.stop_job(job)
+        deadline = time.monotonic() + STOP_SECONDS
+        while str(_info(client, job).status) in GOING_ON:
+            if time.monotonic() > deadline:
+                raise StoppedError(f"job {job} was told to stop, and still runs after {STOP_SECONDS:g} s. {_by_hand(client, job)}")
+            time.sleep(LOOK_SECONDS)
     except (OSError, RuntimeError) as error:
         raise StoppedError(f"job {job} could not be told to stop ({_first_line(error)}). {_by_hand(client, job)}") from None
-    deadline = time.monotonic() + STOP_SECONDS
-    while _status(client, job) in GOING_ON:
-        if time.monotonic() > deadline:
-            raise StoppedError(f"job {job} was told to stop, and still runs after {STOP_SECONDS:g} s. {_by_hand(client, job)}")
-        time.sleep(LOOK_SECONDS)
+    except KeyboardInterrupt:
+        raise StoppedError(f"job {job} may still run. {_by_hand(client, job)}") from None
 
 
 def _by_hand(client: Any, job: str) -> str:
@@ -198,8 +235,9 @@ def _first_line(error: Exception) -> str:
     return str(error).strip().split("\n")[0][:300] or type(error).__name__
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name).split("+")[0] for name in COMPARED}
+def _versions() -> dict[str, str | None]:
+    """None: not installed."""
+    return {name: version(name).split("+")[0] if importlib.util.find_spec(name) is not None else None for name in COMPARED}
 
 
 def _say(**facts: Any) -> None:

@@ -1,16 +1,18 @@
 """What a command may take, what a cluster can give, and how long anybody waits for it: before any Ray."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pyarrow as pa
 import pytest
+from ray.core.generated import autoscaler_pb2
 
-from raysynth.cluster import devices, pulse, rank, session, stalled
+from raysynth.cluster import capacity, devices, pulse, rank, session, stalled
 from raysynth.cluster.capacity import Asked, Node, Seen, refusal, rows_asked
 from raysynth.cluster.limits import limited, limits
 from raysynth.cluster.stalled import StalledError, Watch
@@ -19,6 +21,7 @@ from raysynth.layout import Batch
 from raysynth.recipe import Cluster, Recipe
 from raysynth.stages import train
 
+messages: Any = autoscaler_pb2  # its names are made when it is imported
 CPU = {"CPU": 1.0}
 SPOT = {"ray.io/market-type": "spot"}
 HEAD = Node({"CPU": 0.0}, {"CPU": 0.0}, {"pool": "head"})
@@ -104,10 +107,26 @@ def test_waiting_is_in_vain_without_an_autoscaler_or_by_its_own_word() -> None:
     assert Seen((HEAD,)).never(asked())
     assert not Seen((HEAD,), grows=True).never(asked())
     assert not Seen((HEAD, WORKER)).never(asked())
-    refused = ((CPU, frozenset({"pool"})),)
+    refused = ((CPU, frozenset({"pool"}), 1),)
     assert Seen((HEAD,), grows=True, refused=refused).never(asked({"pool": "moon"}))
     assert not Seen((HEAD,), grows=True, refused=refused).never(asked({"zone": "a"})), "that was about other labels"
     assert not Seen((HEAD,), grows=True, refused=refused, coming=1).never(asked({"pool": "moon"}))
+
+
+def test_workers_that_begin_together_are_refused_where_so_many_never_can() -> None:
+    four = ((CPU, frozenset[str](), 4),)
+    assert Seen((HEAD,), grows=True, refused=four).never(replace(asked(), together=4))
+    assert not Seen((HEAD,), grows=True, refused=four).never(replace(asked(), together=2)), "fewer may find their nodes"
+
+
+def test_what_an_autoscaler_says_of_workers_together_is_read() -> None:
+    reply = messages.GetClusterStatusReply()
+    request = messages.ResourceRequest(resources_bundle={"GPU": 1.0})
+    constraint = request.label_selectors.add().label_constraints.add()
+    constraint.label_key = "pool"
+    gang = reply.autoscaling_state.infeasible_gang_resource_requests.add()
+    gang.bundle_selectors.add().resource_requests.extend([request, request])
+    assert capacity._seen(reply, {}).refused == (({"GPU": 1.0}, frozenset({"pool"}), 2),)
 
 
 def test_a_refusal_names_the_key_the_value_and_what_is_there() -> None:
@@ -203,7 +222,7 @@ def test_while_no_node_is_there_only_the_seconds_to_start_count(told: Recipes) -
 def test_labels_that_an_autoscaler_cannot_bring_are_refused(told: Recipes) -> None:
     told()
     with pytest.raises(RecipeError, match=r"cluster\.row_labels: \{pool: cpu\}: .* none of the autoscaler's node types has"):
-        watch(Seen((HEAD,), grows=True, refused=((CPU, frozenset({"pool"})),))).look()
+        watch(Seen((HEAD,), grows=True, refused=((CPU, frozenset({"pool"}), 1),))).look()
 
 
 def test_a_command_stops_in_time_while_nothing_ends(told: Recipes) -> None:
@@ -225,18 +244,63 @@ def test_a_budget_is_never_asked_within_a_task_nor_time_after_the_last_one(told:
     ended.look()
 
 
-def test_a_training_that_no_worker_has_begun_stops_in_time_too(told: Recipes, monkeypatch: pytest.MonkeyPatch) -> None:
-    ended: list[object] = []
-    monkeypatch.setattr(pulse, "_kv", lambda: SimpleNamespace(_internal_kv_get=says(None)))
-    monkeypatch.setattr(pulse, "_end", ended.append)
-    told(max_seconds=0.001)
-    watching = pulse.Watch()
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The controllers that a watch over training has ended."""
+    found: list[object] = []
+    monkeypatch.setattr(pulse, "_end", found.append)
+    return found
+
+
+def watched(training: Asked, heard: bytes | None, ended: list[object], monkeypatch: pytest.MonkeyPatch) -> pulse.Watch:
+    """A watch over a training that says the same always, once it has ended it."""
+    monkeypatch.setattr(pulse, "_kv", lambda: SimpleNamespace(_internal_kv_get=says(heard)))
+    watching = pulse.Watch(training)
     watching.controller = "its controller"
     with watching:
         deadline = time.monotonic() + 30
         while not ended and time.monotonic() < deadline:
             time.sleep(0.05)
-    assert ended == ["its controller"] and "cluster.max_seconds: 0.001" in str(watching.error)
+    assert ended == ["its controller"]
+    return watching
+
+
+BEAT = json.dumps(asdict(pulse.Beat(world=2, epoch=3, step=5, ended=3, cpu_seconds=1.0, done=False))).encode()
+
+
+@pytest.mark.parametrize("heard", [None, BEAT])
+def test_a_training_stops_in_time_whether_it_has_begun_or_not(
+    told: Recipes, heard: bytes | None, ended: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told(max_seconds=0.001)
+    assert "cluster.max_seconds: 0.001" in str(watched(asked(), heard, ended, monkeypatch).error)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that has only a head, and is looked at often."""
+    monkeypatch.setattr(pulse, "NODES_SECONDS", 0.0)
+    monkeypatch.setattr(capacity, "GRACE_SECONDS", 1.0)
+    monkeypatch.setenv("RAY_ADDRESS", "head:6379")
+    monkeypatch.setattr(capacity, "look", says(Seen((HEAD,), dead=1)))
+    monkeypatch.setattr(pulse, "_pending", str)
+
+
+@pytest.mark.parametrize("heard", [None, BEAT])
+def test_a_training_whose_nodes_are_gone_for_good_says_so_soon(
+    told: Recipes, heard: bytes | None, ended: list[object], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told()
+    error = watched(replace(asked(), together=2), heard, ended, monkeypatch).error
+    assert "the nodes do not have 2 × 1 CPU, and there is no autoscaler" in str(error)
+
+
+def test_labels_that_no_node_can_have_are_given_up_soon_where_any_node_will_do(
+    told: Recipes, ended: list[object], impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told()
+    watching = watched(asked({"pool": "moon"}, fallback=True), None, ended, monkeypatch)
+    assert watching.error is None and watching.stalled is not None and "no worker has begun" in watching.stalled
 
 
 def test_seconds_to_train_are_those_of_all_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
