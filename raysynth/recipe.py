@@ -344,14 +344,19 @@ class Pool(Keys):
 
     node_hour: float = Field(ge=0, description="Price of one node for an hour.")
     cpus: int = Field(default=1, ge=1, description="CPUs of one node.")
+    gpus: int | None = Field(
+        default=None,
+        ge=1,
+        description="GPUs of one node: each takes one worker of a stage with `use_gpu`; null: one if `true`, none if `auto`.",
+    )
 
 
 class Prices(Keys):
     """What nodes cost: `plan` tells hours and money by it, and budget.money needs it."""
 
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="A code of three letters.")
-    rows: Pool | None = Field(default=None, description="The pool that makes rows: {node_hour, cpus}.")
-    train: Pool | None = Field(default=None, description="The pool that trains: {node_hour, cpus}.")
+    rows: Pool | None = Field(default=None, description="The pool that makes rows: {node_hour, cpus, gpus}.")
+    train: Pool | None = Field(default=None, description="The pool that trains: {node_hour, cpus, gpus}.")
 
 
 class Budget(Keys):
