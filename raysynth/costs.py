@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raysynth.chat import Foreseen
-from raysynth.recipe import Recipe
+from raysynth.recipe import Pool, Recipe
+from raysynth.recipe_values import UseGpu
 
 POOLS = ("rows", "train")
 
@@ -17,8 +18,15 @@ def pool_of(stage: str) -> str:
 
 def nodes(recipe: Recipe) -> dict[str, int]:
     """Nodes that each priced pool needs for the workers that the recipe asks for."""
-    asked = {"rows": (recipe.prices.rows, recipe.generate.workers), "train": (recipe.prices.train, recipe.train.workers)}
-    return {pool: -(-workers // priced.cpus) for pool, (priced, workers) in asked.items() if priced is not None}
+    asked = {"rows": (recipe.prices.rows, recipe.generate), "train": (recipe.prices.train, recipe.train)}
+    return {pool: -(-of.workers // _room(priced, of.use_gpu)) for pool, (priced, of) in asked.items() if priced is not None}
+
+
+def _room(priced: Pool, use_gpu: UseGpu) -> int:
+    """Workers that one node takes. `auto` is settled by what the cluster has, which nobody asks here: a pool's own GPUs say it."""
+    if use_gpu is False or (use_gpu == "auto" and priced.gpus is None):
+        return priced.cpus
+    return priced.gpus or 1
 
 
 def hour_prices(recipe: Recipe) -> dict[str, float]:

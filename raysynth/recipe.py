@@ -173,6 +173,12 @@ class SchemaSpec(Keys):
     columns: dict[str, ColumnSpec] = Field(default_factory=dict, description="Overrides by column; the rest is inferred.")
 
 
+USE_GPU = (
+    "`auto`: if a node that is up at that moment has one. The device is in the folder's id: where nodes come and go say true or "
+    "false, or a resume may begin another folder."
+)
+
+
 class Train(Keys):
     workers: int = Field(default=1, ge=1, description="Training workers (DDP).")
     min_workers: int | None = Field(
@@ -180,7 +186,7 @@ class Train(Keys):
         ge=1,
         description="Go on with as few when nodes are lost, and grow again; such a model is marked not reproducible.",
     )
-    use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
+    use_gpu: UseGpu = Field(default="auto", description=USE_GPU)
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="`auto`: bfloat16 where the device has it."
     )
@@ -201,7 +207,7 @@ class Generate(Keys):
     rows: int = Field(default=100_000, ge=1, description="How many valid rows.")
     rows_per_part: int | None = Field(default=None, ge=1, description="Rows of one Parquet file; null: about 128 MiB.")
     workers: int = Field(default=2, ge=1, description="Sampling workers; they change no row.")
-    use_gpu: UseGpu = Field(default="auto", description="`auto`: if the cluster has one.")
+    use_gpu: UseGpu = Field(default="auto", description=USE_GPU)
     cpu: Literal["avx2", "native"] = Field(
         default="avx2", description="`avx2`: the same bytes on every such CPU; `native`: all that it has."
     )
@@ -344,14 +350,19 @@ class Pool(Keys):
 
     node_hour: float = Field(ge=0, description="Price of one node for an hour.")
     cpus: int = Field(default=1, ge=1, description="CPUs of one node.")
+    gpus: int | None = Field(
+        default=None,
+        ge=1,
+        description="GPUs of one node: each takes one worker of a stage with `use_gpu`; null: one if `true`, none if `auto`.",
+    )
 
 
 class Prices(Keys):
     """What nodes cost: `plan` tells hours and money by it, and budget.money needs it."""
 
     currency: str = Field(default="USD", pattern=r"^[A-Z]{3}$", description="A code of three letters.")
-    rows: Pool | None = Field(default=None, description="The pool that makes rows: {node_hour, cpus}.")
-    train: Pool | None = Field(default=None, description="The pool that trains: {node_hour, cpus}.")
+    rows: Pool | None = Field(default=None, description="The pool that makes rows: {node_hour, cpus, gpus}.")
+    train: Pool | None = Field(default=None, description="The pool that trains: {node_hour, cpus, gpus}.")
 
 
 class Budget(Keys):

@@ -120,7 +120,7 @@ class Folder:
     def plan(self) -> Plan:
         try:
             return Plan.from_json(json.loads(self.store.read(self.system_url("plan.json"))))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:  # Python's JSON knows Infinity
             raise CorruptRunError(f"{self.path}: plan.json is broken. Run the same command again to write it anew") from error
 
     def marked(self) -> list[range]:
@@ -156,7 +156,10 @@ class Folder:
             raise CorruptRunError(f"{self.path}: outcome.json is broken") from error
         if not isinstance(found, dict) or not ({"committed", "abandoned"} & set(cast(dict[str, Any], found))):
             raise CorruptRunError(f"{self.path}: outcome.json says neither committed nor abandoned")
-        return cast(dict[str, Any], found)
+        told = cast(dict[str, Any], found)
+        if "committed" in told and not (isinstance(told["committed"], dict) and isinstance(told.get("rows"), int)):
+            raise CorruptRunError(f"{self.path}: outcome.json does not say what was committed")
+        return told
 
     @property
     def committed(self) -> bool:
@@ -329,8 +332,11 @@ class Run:
     def published(self) -> dict[str, Any] | None:
         """What may be used: {folders: {name: {id, contains_real_rows, committed, rows …}}, …}, or None: nothing yet."""
         try:
-            return cast(dict[str, Any], json.loads(self.store.read(join(self.url, "published.json"))))
+            found: Any = json.loads(self.store.read(join(self.url, "published.json")))
+            if not all(isinstance(entry["id"], str) for entry in found["folders"].values()):
+                raise ValueError("an id that is no text")
+            return cast(dict[str, Any], found)
         except FileNotFoundError:
             return None
-        except ValueError as error:
-            raise CorruptRunError(f"{self.url}: published.json is broken. Run raysynth publish again") from error
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptRunError(f"{self.url}: published.json is broken. Delete it and run raysynth publish again") from error

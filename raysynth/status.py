@@ -7,7 +7,6 @@ seldom, and nothing that says the same for ever (plans, outcomes, markers) is re
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -35,6 +34,8 @@ RECENT = 32
 """Markers, or epochs, by whose times the speed is told."""
 MARKERS_READ = 64
 """In one look, to know their rows; where there are more, the others are taken to be like them."""
+BROKEN = (ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
+"""What bytes that are not what they should be make Python raise: OverflowError and MemoryError for lengths that nobody wrote."""
 LISTING_SHARE = 20
 """The whole run is listed again after so many times as long as that took."""
 
@@ -61,7 +62,8 @@ class Watch:
         self._list_again = 0.0
 
     def look(self) -> dict[str, Any]:
-        """{folders: {path: its outcome, or {unfinished: …}}, published, last_sign_of_life_seconds}."""
+        """{folders: {path: its outcome, or {unfinished: …}}, published, last_sign_of_life_seconds}. What is broken says so, as `broken`,
+        in its own place."""
         if time.monotonic() >= self._list_again:
             self._find()
         open_: dict[str, dict[str, Any]] = {}
@@ -80,9 +82,15 @@ class Watch:
         silent = [told["last_sign_of_life_seconds"] for told in open_.values() if told["last_sign_of_life_seconds"] is not None]
         return {
             "folders": {**self._ended, **{path: {"unfinished": told} for path, told in open_.items()}},
-            "published": self.run.published(),
+            "published": self._published(),
             "last_sign_of_life_seconds": min(silent, default=None),
         }
+
+    def _published(self) -> dict[str, Any] | None:
+        try:
+            return self.run.published()
+        except CorruptRunError as error:
+            return {"broken": str(error)}
 
     def _find(self) -> None:
         began = time.monotonic()
@@ -135,7 +143,7 @@ def _parts(folder: Folder, known: _Known, plan: Plan) -> dict[str, Any]:
 def _rows(folder: Folder, known: _Known, plan: Plan, done: set[int], names: list[str]) -> tuple[int, bool]:
     """Rows of the parts that are done: by the plan's formula where it has one, else by their markers."""
     if {"rows", "rows_per_part"} <= set(plan.facts):
-        rows, size = int(plan.facts["rows"]), int(plan.facts["rows_per_part"])
+        rows, size = (_count(folder, plan, name) for name in ("rows", "rows_per_part"))
         return sum(min(size, rows - part * size) for part in done), False
     unread = [name for name in names if name not in known.rows]
     with ThreadPoolExecutor(READERS) as pool:
@@ -148,12 +156,21 @@ def _rows(folder: Folder, known: _Known, plan: Plan, done: set[int], names: list
     return round(rows / parts * len(done)), True
 
 
+def _count(folder: Folder, plan: Plan, name: str) -> int:
+    try:
+        return int(plan.facts[name])
+    except BROKEN as error:
+        raise CorruptRunError(
+            f"{folder.path}: plan.json is broken: {name} is no number. raysynth gc RUN --abandon {folder.path}"
+        ) from error
+
+
 def _marker(folder: Folder, name: str) -> tuple[int, int] | None:
     try:
         marker = Marker.from_json(folder.read_json(f"_raysynth/markers/{name}"))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):  # not a whole marker: `verify` tells of it
+        return len(marker.parts), sum(file.rows for part in marker.parts for file in part.files)
+    except (FileNotFoundError, *BROKEN):  # not a whole marker: `verify` tells of it
         return None
-    return len(marker.parts), sum(file.rows for part in marker.parts for file in part.files)
 
 
 def _training(folder: Folder, known: _Known) -> dict[str, Any]:
@@ -162,17 +179,29 @@ def _training(folder: Folder, known: _Known) -> dict[str, Any]:
     found = {name: stat for name, stat in stats.items() if epoch_of(name) is not None}
     if not found:
         return {"last_sign_of_life_seconds": None}
-    latest = max(found)
+    latest, broken = max(found), {}
     if latest != known.epoch:
-        with suppress(
-            FileNotFoundError, ValueError, KeyError, RaysynthError
-        ):  # it went while it was looked at: a newer one is there
-            known.report, known.epoch = unpack_facts(folder, latest)["report"], latest
+        try:
+            known.report, known.epoch = _report(folder, latest), latest
+        except CorruptRunError as error:
+            broken = {"broken": str(error)}
+        except (FileNotFoundError, RaysynthError):  # it went while it was looked at: a newer one is there
+            pass
     epochs, of = cast("int", epoch_of(latest)) + 1, known.report.get("max_epochs")
     speed = _speed([(stat, 1) for stat in found.values()], None)
     losses = {name: known.report.get(name) for name in ("train_loss", "validation_loss")}
     ahead = _ahead((of or epochs) - epochs, speed, found.values(), None)
-    return {"epoch": epochs, "of": of, **losses, **ahead, **({} if of else {"eta_seconds": None})}
+    return {"epoch": epochs, "of": of, **losses, **ahead, **({} if of else {"eta_seconds": None}), **broken}
+
+
+def _report(folder: Folder, name: str) -> dict[str, Any]:
+    """What status tells of a checkpoint's report, as far as it is there. CorruptRunError where the file is no checkpoint."""
+    try:
+        report = unpack_facts(folder, name)["report"]
+        kinds = {"max_epochs": int, "train_loss": float, "validation_loss": float}
+        return {key: kind(report[key]) for key, kind in kinds.items() if report.get(key) is not None}
+    except BROKEN as error:
+        raise CorruptRunError(f"{folder.path}: checkpoint {name} is broken") from error
 
 
 def _speed(made: list[tuple[Stat, int]], began: float | None) -> float | None:

@@ -69,12 +69,17 @@ def _works(state: dict[str, Any]) -> bool:
 def _table(state: dict[str, Any]) -> "Table":
     from rich.table import Table
 
-    published = state["published"]
-    names = ", ".join(f"{name}/{entry['id']}" for name, entry in published["folders"].items()) if published else "nothing yet"
-    table = Table("stage", "folder", "done", "rows", "speed", "to go", "", caption=f"published: {names}{_silence(state)}")
+    caption = f"published: {_published(state['published'])}{_silence(state)}"
+    table = Table("stage", "folder", "done", "rows", "speed", "to go", "", caption=caption)
     for path, told in newest(state["folders"], 1):
         table.add_row(STAGES.get(path.split("/")[0], ""), path, *_cells(told.get("unfinished"), told))
     return table
+
+
+def _published(told: dict[str, Any] | None) -> str:
+    if told is None or "broken" in told:
+        return "nothing yet" if told is None else told["broken"]
+    return ", ".join(f"{name}/{entry['id']}" for name, entry in told["folders"].items())
 
 
 def _cells(open_: dict[str, Any] | None, outcome: dict[str, Any]) -> tuple[str, ...]:
@@ -91,7 +96,7 @@ def _cells(open_: dict[str, Any] | None, outcome: dict[str, Any]) -> tuple[str, 
             f"{name.removesuffix('_loss')} {open_[name]:.4f}" for name in ("train_loss", "validation_loss") if open_[name]
         )
         eta = _seconds(open_["eta_seconds"])
-        return (done, "", "", f"at most {eta}" if eta else "", losses)
+        return (done, "", "", f"at most {eta}" if eta else "", open_.get("broken", losses))
     return ("broken" if "broken" in open_ else "begun", "", "", "", open_.get("broken", ""))
 
 

