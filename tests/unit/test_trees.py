@@ -1,0 +1,33 @@
+"""Trees: conditioned rows where few rows meet the condition."""
+
+import numpy as np
+
+from raysynth.draws import Draws
+from raysynth.generators.trees import Trees
+from raysynth.layout import Batch, Field, Fields, FieldsGiven
+
+
+def fitted(codes: dict[str, tuple[int, list[int]]], **options: int) -> Trees:
+    """Column → its size and its codes."""
+    layout = Fields(tuple(Field(name, name, size, tuple(range(size))) for name, (size, _) in codes.items()))
+    trees = Trees(layout, **options)
+    rows = Batch({"codes": np.array([column for _, column in codes.values()], np.int32).T})
+    trees.merge([trees.fit(task, [rows]) for task in trees.tasks()])
+    return trees
+
+
+def test_a_rare_range_of_a_late_column_leaves_the_earlier_ones_as_a_filter_does() -> None:
+    """1 % of the rows meet it, half of which one code of the column before tells surely: the others are a hundred times less likely."""
+    noise = np.random.default_rng(1)
+    early = noise.random(8000) < 0.006
+    rare = early | (noise.random(8000) < 0.004)
+    late = np.where(rare, noise.integers(58, 60, 8000), noise.integers(0, 58, 8000))
+    trees, mask = fitted({"early": (2, early.astype(int).tolist()), "late": (60, late.tolist())}), np.arange(60) >= 58
+    starts = range(0, 10 * trees.kernel_rows, trees.kernel_rows)
+    draws = [Draws.range(3, "generate", start, start + trees.kernel_rows) for start in starts]
+    free = np.concatenate([trees.sample(some, None)["codes"] for some in draws])
+    asked = [trees.sample(some, FieldsGiven({1: mask})) for some in draws]
+    given = np.concatenate([made["codes"][made.accepted] for made in asked if made.accepted is not None])
+    kept = free[mask[free[:, 1]]]
+    assert len(kept) > 1000 and len(given) > 1000 and mask[given[:, 1]].all()
+    assert abs(kept[:, 0].mean() - given[:, 0].mean()) < 0.06  # some 1,500 rows of each: the error of the difference is 0.018
