@@ -31,3 +31,10 @@ def test_a_rare_range_of_a_late_column_leaves_the_earlier_ones_as_a_filter_does(
     kept = free[mask[free[:, 1]]]
     assert len(kept) > 1000 and len(given) > 1000 and mask[given[:, 1]].all()
     assert abs(kept[:, 0].mean() - given[:, 0].mean()) < 0.06  # some 1,500 rows of each: the error of the difference is 0.018
+
+
+def test_a_column_of_mostly_different_categories_is_learnt_without_a_warning() -> None:
+    """Warnings are errors here. Halves of 200 rows, of some 90 categories each."""
+    words = np.random.default_rng(1).permutation(np.arange(200) % 190)
+    trees = fitted({"kind": (2, [0, 1] * 100), "word": (190, words.tolist())})
+    assert trees.sample(Draws.range(1, "generate", 0, 50), None)["codes"].shape == (50, 2)
