@@ -31,9 +31,10 @@ TASK_FIELDS = 4
 MOST_DRAWS = 150  # for one accepted row: at 200, a law that is clipped at all would be below sampler.LEAST_ACCEPTANCE
 MOST_LAWS = 256  # of conditions, that are kept
 MOST_ROWS, MOST_CELLS = 400_000, 40_000_000  # that are learnt from: every second, fourth … row of more
-Count = Annotated[int, Limits(ge=1)]
+Count = Annotated[int, Limits(ge=1, le=1000)]
+Rows = Annotated[int, Limits(ge=1, le=1_000_000)]
 Share = Annotated[float, Limits(gt=0, le=1)]
-Weight = Annotated[float, Limits(ge=0)]
+Weight = Annotated[float, Limits(ge=0, le=1e6)]
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Trees(Fitted):
         layout: Fields,
         *,
         trees: Count = 10,
-        leaf: Count = 16,
+        leaf: Rows = 16,
         shrink: Weight = 5.0,
         read_share: Share = 0.6,
     ) -> None:

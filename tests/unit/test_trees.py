@@ -1,15 +1,18 @@
-"""Trees: conditioned rows where few rows meet the condition."""
+"""Trees: conditions that few rows meet, columns of many categories, options out of bounds."""
 
 import numpy as np
+import pytest
 
 from raysynth.draws import Draws
+from raysynth.errors import RecipeError
 from raysynth.generators.trees import Trees
 from raysynth.layout import Batch, Field, Fields, FieldsGiven
+from raysynth.recipe_files import parse_recipe
 
 
 def fitted(codes: dict[str, tuple[int, list[int]]], **options: int) -> Trees:
     """Column → its size and its codes."""
-    layout = Fields(tuple(Field(name, name, size, tuple(range(size))) for name, (size, _) in codes.items()))
+    layout = Fields(tuple(Field(name, name, size) for name, (size, _) in codes.items()))
     trees = Trees(layout, **options)
     rows = Batch({"codes": np.array([column for _, column in codes.values()], np.int32).T})
     trees.merge([trees.fit(task, [rows]) for task in trees.tasks()])
@@ -38,3 +41,10 @@ def test_a_column_of_mostly_different_categories_is_learnt_without_a_warning() -
     words = np.random.default_rng(1).permutation(np.arange(200) % 190)
     trees = fitted({"kind": (2, [0, 1] * 100), "word": (190, words.tolist())})
     assert trees.sample(Draws.range(1, "generate", 0, 50), None)["codes"].shape == (50, 2)
+
+
+@pytest.mark.parametrize(("option", "most"), [("trees", 1000), ("leaf", 1_000_000), ("shrink", 1_000_000)])
+def test_options_that_no_table_asks_for_are_refused_at_load(option: str, most: int) -> None:
+    parse_recipe({"source": "a.csv", "generator": {"use": "trees", option: most}})
+    with pytest.raises(RecipeError, match=rf"generator\.{option}: must be less than or equal to {most} \(got {most + 1}\)"):
+        parse_recipe({"source": "a.csv", "generator": {"use": "trees", option: most + 1}})
