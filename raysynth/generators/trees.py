@@ -162,6 +162,7 @@ class Trees(Fitted):
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
     version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy")
     kernel_rows = 16_384
     chunk_rows = 1
 

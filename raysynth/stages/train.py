@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial, reduce
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -74,11 +75,10 @@ class _Rows:
 
 def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = None) -> Facts:
     """What decides the model's bytes. Only where they are not the plain ones are the precision, the fewest workers and the generator's
-    version named: so that the ids of all other models are what they were."""
+    version named: so that the ids of all other models are what they were. The last bits of numpy's sums differ with the CPU, as torch's."""
     import torch
 
-    use_gpu = _use_gpu(recipe)
-    precision, version = _precision(recipe, use_gpu), find("generators", recipe.generator.use).version
+    generator = find("generators", recipe.generator.use)
     return {
         "stage": "train",
         "rows_version": ROWS_VERSION,
@@ -88,7 +88,23 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         **_known(recipe),
         **({"base": base_folder.digest(base)} if (base := base_of(recipe)) is not None else {}),
         "parts": {role: deciding(f"{role}s", part) for role, part in parts_of(recipe).items()},
-        **({"generator_version": version} if version != 1 else {}),
+        **({"generator_version": generator.version} if generator.version != 1 else {}),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **(_fitting(generator) if issubclass(generator, Fitted) else _training(recipe)),
+    }
+
+
+def _fitting(generator: type[Fitted]) -> Facts:
+    """Whatever the workers and their devices: tasks merge in their order, on CPUs."""
+    return {"libraries": {name: version(name) for name in generator.libraries}}
+
+
+def _training(recipe: Recipe) -> Facts:
+    import torch
+
+    use_gpu = _use_gpu(recipe)
+    precision = _precision(recipe, use_gpu)
+    return {
         "workers": recipe.train.workers,
         **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
         "device": "cuda" if use_gpu else "cpu",
@@ -96,7 +112,6 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         "max_epochs": recipe.train.max_epochs,
         "max_train_seconds": recipe.train.max_train_seconds,
         "torch": torch.__version__.split("+")[0],
-        "capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 

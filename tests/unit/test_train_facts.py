@@ -45,6 +45,20 @@ def test_what_changes_the_bytes_is_in_the_id() -> None:
     assert train_facts(parse_recipe(text), PREPARED)["generator_version"] == 2, "an old run's model is none of this version's"
 
 
+def test_a_fitted_model_is_named_by_what_decides_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts_of(**train: Any) -> dict[str, Any]:
+        asked = {"source": "examples://wine", "generator": {"use": "trees"}, "train": train}
+        return train_facts(parse_recipe(asked), PREPARED)
+
+    plain = facts_of()
+    more = {"generator_version", "libraries"}
+    assert set(plain) == {"stage", "rows_version", "prepared", "seed", "parts", "capability", *more}
+    assert plain == facts_of(use_gpu=True, workers=4, max_epochs=3, precision="bfloat16", max_train_seconds=9)
+    assert plain["libraries"].keys() == {"numpy", "scikit-learn", "scipy"}
+    monkeypatch.setattr("raysynth.stages.train.version", lambda name: "9.9")
+    assert facts_of() != plain, "another scikit-learn grows other trees"
+
+
 def test_a_worker_refuses_what_would_be_another_model() -> None:
     from raysynth.cluster.rank import Job, device_of
 
