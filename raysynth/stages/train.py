@@ -136,8 +136,13 @@ def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -
     else:
         report = _learn(recipe, run, rows, folder, codec, generator, facts)
     if report is not None:
-        told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": parts_of(recipe), "report": report, "facts": facts}
-        _commit_model(folder, codec, generator, {"name": recipe.name, "seed": recipe.seed, **told_too})
+        _commit_model(folder, codec, generator, model_facts(recipe, told["schema"], report, facts))
+
+
+def model_facts(recipe: Recipe, schema: Any, report: Facts, facts: Facts) -> Facts:
+    """What model.json says of how it was made: never the recipe's name, which decides no row and is in no id."""
+    told = {"seed": recipe.seed, "schema": schema, "derive": recipe.derive, "parts": parts_of(recipe)}
+    return {**told, "report": report, "facts": facts}
 
 
 def _lowest(recipe: Recipe, codec: Codec, rows: _Rows, count: int) -> Batch:

@@ -8,7 +8,7 @@ import torch
 from raysynth.errors import NondeterminismError, RecipeError
 from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder
-from raysynth.stages.train import train_facts
+from raysynth.stages.train import model_facts, train_facts
 
 PREPARED = Folder("memory://run/prepared/0123456789ab")
 PLAIN = {
@@ -57,6 +57,13 @@ def test_a_fitted_model_is_named_by_what_decides_it_alone(monkeypatch: pytest.Mo
     assert plain["libraries"].keys() == {"numpy", "scikit-learn", "scipy"}
     monkeypatch.setattr("raysynth.stages.train.version", lambda name: "9.9")
     assert facts_of() != plain, "another scikit-learn grows other trees"
+
+
+def test_the_recipe_s_name_is_neither_in_the_id_nor_in_the_bytes() -> None:
+    one, two = (parse_recipe({"name": name, "source": "examples://wine", "train": {"use_gpu": False}}) for name in ("one", "two"))
+    facts = train_facts(one, PREPARED)
+    assert facts == train_facts(two, PREPARED)
+    assert model_facts(one, [], {}, facts) == model_facts(two, [], {}, facts)
 
 
 def test_a_worker_refuses_what_would_be_another_model() -> None:
