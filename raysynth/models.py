@@ -9,11 +9,11 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from raysynth.codecs.base import Codec
-from raysynth.errors import CorruptRunError
+from raysynth.errors import CorruptRunError, DataError
 from raysynth.layout import Arrays, Facts
 from raysynth.markers import digest
 from raysynth.parts import find
-from raysynth.runs import Folder
+from raysynth.runs import Folder, Run
 from raysynth.schema import Schema
 
 if TYPE_CHECKING:  # torch comes with it, which readers of models alone need not wait for
@@ -69,12 +69,25 @@ def load_model(folder: Folder, aside: Mapping[str, Any] | None = None) -> Model:
     return Model(schema, facts["derive"], codec, generator, digest(data), facts)
 
 
+def model_in(run: Run, digest: str) -> Folder:
+    """The committed model of that digest. DataError where the run has it no more."""
+    for folder in run.folders("model"):
+        if folder.committed and _committed_digest(folder, "model.json") == digest:
+            return folder
+    raise DataError(
+        f"run '{run.url}': the model that its data set was drawn from is not there. Copy the whole run, or generate again"
+    )
+
+
 def _check_committed(folder: Folder, name: str, data: bytes) -> None:
     """model.json against the manifest; the other files against model.json, which has their hashes."""
-    manifest = folder.manifest()
-    hashes = dict(zip(manifest["name"].to_pylist(), manifest["sha256"].to_pylist(), strict=True))
-    if hashes.get(name) != digest(data):
+    if _committed_digest(folder, name) != digest(data):
         raise CorruptRunError(_changed(folder, name))
+
+
+def _committed_digest(folder: Folder, name: str) -> str | None:
+    manifest = folder.manifest()
+    return dict(zip(manifest["name"].to_pylist(), manifest["sha256"].to_pylist(), strict=True)).get(name)
 
 
 def _changed(folder: Folder, name: str) -> str:

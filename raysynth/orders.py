@@ -58,7 +58,13 @@ class Order:
 
     def plan(self, columns: int) -> Plan:
         plan = rows_plan(self.rows, self.rows_per_part or rows_per_part(columns))
-        told = {"seed": self.seed, "rules": list(self.rules), "where": dict(self.where), "max_attempts": self.max_attempts}
+        told = {
+            "model": self.digest,
+            "seed": self.seed,
+            "rules": list(self.rules),
+            "where": dict(self.where),
+            "max_attempts": self.max_attempts,
+        }
         told |= {} if self.filters is None else {"filters": dict(self.filters)}
         told |= {"unique": {"columns": list(self.unique)}} if self.unique else {}
         return Plan(plan.parts, {**plan.facts, **told})

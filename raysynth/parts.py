@@ -3,6 +3,7 @@
 import ast
 import inspect
 import json
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib import import_module
@@ -17,6 +18,8 @@ from pydantic_core import ErrorDetails
 
 from raysynth.errors import MissingExtraError, RaysynthError, RecipeError
 
+QUERIED = re.compile(r"\b(?!file:)[\w+.-]+://.*[?#][\w.~%+-]+=")
+"""A remote URL with ?name=value or #name=value: a question mark alone stands for any character of a name."""
 _PLAIN = {
     "a valid integer": "an integer",
     "a valid number": "a number",
@@ -115,10 +118,12 @@ def explain(error: ErrorDetails) -> str:
 
 
 def show(value: object) -> str:
-    """The value for a message, cut at 80 characters; the credentials of a URL are left out."""
+    """The value for a message, cut at 80 characters; the credentials of a URL are left out, and its query, which may hold some."""
     text = repr(value)
     if "://" in text and "@" in text:
         return "a URL with '@'"
+    if QUERIED.search(text):
+        return "a URL with a query"
     return text if len(text) <= 80 else text[:77] + "…"
 
 

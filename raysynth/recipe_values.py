@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 
 from raysynth.errors import RecipeError, StoreError
 from raysynth.expressions import Expression
+from raysynth.parts import QUERIED
 from raysynth.sources._files import matched
 
 FORMATS = {
@@ -39,6 +40,8 @@ def parsable(text: str) -> str:
 def without_credentials(url: str) -> str:
     if re.match(r"[\w+.-]+://[^/]*@", url):
         raise refused("must hold no user name or password; credentials come from the environment")
+    if QUERIED.match(url):
+        raise refused("must hold no query (?name=value), which may be a secret; credentials come from the environment")
     if not url.strip():
         raise refused("must be a path or a URL")
     return url

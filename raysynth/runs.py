@@ -5,6 +5,7 @@ import logging
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, cast
 
 import pyarrow as pa
@@ -229,6 +230,11 @@ def read_numbers(folder: Folder, numbers: range) -> pa.Table:
     return found.slice(start - first * size, stop - start)
 
 
+@cache  # once for each run: a command reads the pointer many times
+def _tell_broken(url: str) -> None:
+    log.warning("%s: run.json is broken; what is current is told from the outcomes", url)
+
+
 @dataclass(frozen=True)
 class Run:
     """All that a recipe made, under one URL; run.json points at each stage's current folder, published.json at what may be used."""
@@ -276,7 +282,7 @@ class Run:
         except FileNotFoundError:
             pass
         except (ValueError, KeyError, TypeError):
-            log.warning("%s: run.json is broken; rebuilt from the outcomes", self.url)
+            _tell_broken(self.url)
         committed = [folder for folder in self.folders() if folder.committed]
         return {
             "version": 1,

@@ -151,9 +151,12 @@ class Sampler:
         if not self._probed and (self.rules or self.filters or self.where):
             acceptance = self.acceptance(probe, enough=LEAST_ACCEPTANCE)
             if acceptance < LEAST_ACCEPTANCE:
+                key, loosen = (
+                    ("rules", "the rules or generate.where") if self.rules or self.filters else ("generate.where", "that condition")
+                )
                 self._refusal = (
-                    f"rules: of {probe:,} probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down "
-                    f"by {self.rejects.most_common(1)[0][0]}. Loosen the rules or generate.where"
+                    f"{key}: of {probe:,} probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down "
+                    f"by {self.rejects.most_common(1)[0][0]}. Loosen {loosen}"
                 )
             self.rejects.clear()
         self._probed = True

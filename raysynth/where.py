@@ -17,10 +17,11 @@ from raysynth.schema import Column, Schema
 
 @dataclass(frozen=True)
 class Values:
-    """One of these (Arrow scalars cast to the column's type), or null where `null` is set."""
+    """One of these (Arrow scalars cast to the column's type), or null where `null` is set. `asked`: each as it was written, for messages."""
 
     values: pa.Array
     null: bool = False
+    asked: tuple[Any, ...] = ()
 
     def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
         if not len(self.values):  # null alone: Arrow looks for no value among nested ones
@@ -106,8 +107,9 @@ def _condition(name: str, value: Any, column: Column) -> Condition:
     values = cast("list[Any]", value) if isinstance(value, list | tuple | set | frozenset) else [value]
     if not values:
         raise RecipeError(f"where.{name}: an empty set can never be met. Give at least one value")
-    known = [_scalar(name, item, column) for item in values if item is not None]
-    return Values(pa.array([scalar.as_py() for scalar in known], column.type), null=any(item is None for item in values))
+    asked = tuple(item for item in values if item is not None)
+    known = pa.array([_scalar(name, item, column).as_py() for item in asked], column.type)
+    return Values(known, null=len(asked) < len(values), asked=asked)
 
 
 def _starts(name: str, asked: Mapping[str, Any], column: Column) -> Starts:

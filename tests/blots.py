@@ -44,7 +44,7 @@ def published(url: str) -> str:
     blots: Any = find("generators", "blots")
     generator: Any = initialise(lambda: blots(layout), SEED)
     parts = {"codec": {"use": "image", "size": [SIDE, SIDE]}, "generator": {"use": "blots"}}
-    facts = {"name": "blots", "seed": SEED, "schema": SCHEMA.to_json(), "derive": {}, "parts": parts}
+    facts = {"seed": SEED, "schema": SCHEMA.to_json(), "derive": {}, "parts": parts}
     model = run.folder("model", folder_id(facts))
     files = model_files(codec, generator, facts)
     for name, data in files.items():

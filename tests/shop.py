@@ -73,7 +73,7 @@ def published(url: str, *, name: str = "shop", epochs: int = 3, rows: int = ROWS
     batch = codec.encode(real)
     fit(generator, batch, batch.take(slice(0, 300)), seed=SEED, max_epochs=epochs, batch_rows=250, learning_rate=5e-3)
     parts = {"codec": {"use": "tabular"}, "generator": {"use": "autoregressive", "hidden": 16, "embedding": 8}}
-    facts = {"name": name, "seed": SEED, "schema": SCHEMA.to_json(), "derive": {"dear": "price > 20"}, "parts": parts}
+    facts = {"seed": SEED, "schema": SCHEMA.to_json(), "derive": {"dear": "price > 20"}, "parts": parts}
     model = run.folder("model", folder_id({"epochs": epochs}))
     files = model_files(codec, generator, facts)
     for file, data in files.items():

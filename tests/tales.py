@@ -52,7 +52,7 @@ def published(url: str) -> str:
     batch = codec.encode(real)
     fit(generator, batch, batch.take(slice(0, 40)), seed=SEED, max_epochs=30, batch_rows=40, learning_rate=2e-2)
     parts = {"codec": {"use": "text", "max_tokens": 40}, "generator": {"use": "language_model", **options}}
-    facts = {"name": "tales", "seed": SEED, "schema": SCHEMA.to_json(), "derive": {}, "parts": parts}
+    facts = {"seed": SEED, "schema": SCHEMA.to_json(), "derive": {}, "parts": parts}
     model = run.folder("model", folder_id(facts))
     files = model_files(codec, generator, facts)
     for name, data in files.items():

@@ -181,24 +181,20 @@ class Tabular(Codec):
 
 def _allowed_cells(coding: Coding, condition: Condition) -> Mask:
     cells = coding.allowed(condition)
-    wanted = [Values(value) for value in _one_by_one(condition.values)] if isinstance(condition, Values) else [condition]
-    for one in wanted:
+    for said, one in _one_by_one(condition):
         if not coding.allowed(one).any():
-            said = (
-                repr(one.values[0].as_py())
-                if isinstance(one, Values)
-                else "this range"
-                if isinstance(one, Range)
-                else "this beginning"
-            )
             raise RecipeError(f"where.{coding.column.name}: no train row has {said}, so that no row can be made for it")
     if not cells.any():
         raise RecipeError(f"where.{coding.column.name}: no train row is null, so that no row can be made for it")
     return cells
 
 
-def _one_by_one(values: pa.Array) -> list[pa.Array]:
-    return [values.slice(place, 1) for place in range(len(values))]
+def _one_by_one(condition: Condition) -> list[tuple[str, Condition]]:
+    """Each of several values, and how errors name it."""
+    if not isinstance(condition, Values):
+        return [("this range" if isinstance(condition, Range) else "this beginning", condition)]
+    asked = condition.asked or condition.values.to_pylist()
+    return [(repr(said), Values(condition.values.slice(place, 1))) for place, said in enumerate(asked)]
 
 
 def _field_masks(coding: Coding, cells: Mask, place: int) -> Mapping[int, Mask]:

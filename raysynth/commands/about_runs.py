@@ -2,12 +2,18 @@
 
 import json
 import sys
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from raysynth.commands.arguments import Conditions, RunUrl, conditions_of, existing
 from raysynth.errors import DataError
+
+if TYPE_CHECKING:
+    from raysynth.models import Model
+    from raysynth.runs import Run
+    from raysynth.sampler import Sampler
 
 
 def preview(
@@ -16,28 +22,41 @@ def preview(
     offset: Annotated[int, typer.Option(min=0)] = 0,
     where: Conditions = None,
 ) -> None:
-    """Rows of the run's current model, by number: those of the data set, unless --where asks for others. The rules hold in both.
-    Where generate.unique drew rows again, the data set is read, and it ends. Of an image its format and size are told."""
-    from raysynth.models import load_model
+    """Rows by number: those of the run's data set, by the model that it was drawn from, unless --where asks for others of that model; before
+    there is one, those of the current model. The rules hold in both. Where generate.unique drew rows again, the data set is read, and it
+    ends. Of an image its format and size are told."""
+    from raysynth.models import load_model, model_in
     from raysynth.runs import read_numbers
-    from raysynth.sampler import Sampler
     from raysynth.texts import described_images
 
     found = existing(run)
-    folder = found.current("model")
-    if folder is None:
-        raise DataError(f"run '{run}': it has no trained model. Run: raysynth run RECIPE")
-    model = load_model(folder)
-    conditions = conditions_of(where)
     synthetic = found.current("synthetic")
     asked = synthetic.plan().facts if synthetic is not None else {}
-    kept = {"seed": asked.get("seed", model.facts["seed"]), "rules": asked.get("rules", ())}
+    folder = model_in(found, asked["model"]) if "model" in asked else found.current("model")
+    if folder is None:
+        raise DataError(f"run '{run}': it has no trained model. Run: raysynth run RECIPE")
+    conditions = conditions_of(where)
+    model = load_model(folder)
     if synthetic is not None and "unique" in asked and not conditions:
         drawn = read_numbers(synthetic, range(offset, offset + rows))
     else:
-        drawn = Sampler(model, where=conditions or asked.get("where"), **kept).range(offset, offset + rows)
+        drawn = _sampler(found, model, asked, conditions).range(offset, offset + rows)
     for row in described_images(drawn).to_pylist():
         sys.stdout.write(json.dumps(row, default=str, ensure_ascii=False) + "\n")
+
+
+def _sampler(run: "Run", model: "Model", asked: Mapping[str, Any], where: Mapping[str, Any]) -> "Sampler":
+    """As stages.generate has it. `asked`: the facts of the data set's plan; none before there is one."""
+    from raysynth.runs import Folder
+    from raysynth.sampler import Sampler
+    from raysynth.serving.registry import filters_of
+    from raysynth.stores.base import join
+
+    told = asked.get("filters")
+    filters = filters_of(Folder(join(run.url, told["path"])) if told is not None else None, told, model.schema)
+    kept = {name: asked[name] for name in ("rules", "max_attempts") if name in asked}
+    seed = asked.get("seed", model.facts["seed"])
+    return Sampler(model, seed=seed, filters=filters, where=where or asked.get("where"), **kept)
 
 
 def path(run: RunUrl, stage: Annotated[str, typer.Argument(help="synthetic, model, prepared, …")] = "synthetic") -> None:

@@ -8,15 +8,16 @@ from numpy.typing import NDArray
 from raysynth.draws import Draws
 
 CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
-MOST_DRAWS = 32  # rows drawn for one accepted, about: where the laws disagree so much, more of the weight is clipped instead
 MOST_BOUNDS = 256  # conditions whose bound is kept: a server may be asked for any number of them
 Masks = Mapping[int, NDArray[np.bool_]]
 
 
 class Bounds:
-    """Masks of codes by field → the bound of their weights."""
+    """Masks of codes by field → the bound of their weights. `most_draws`: rows drawn for one accepted, about; where the weights differ so
+    much that more would be needed, more of the weight is clipped instead."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_draws: int) -> None:
+        self.most_draws = most_draws
         self._known: dict[tuple[tuple[int, bytes], ...], float] = {}
 
     def of(self, masks: Masks, rows: int, weights: Callable[[Draws, Masks], NDArray[np.float64]]) -> float:
@@ -26,16 +27,15 @@ class Bounds:
         if key not in self._known:
             if len(self._known) >= MOST_BOUNDS:
                 del self._known[next(iter(self._known))]
-            self._known[key] = _bound(np.sort(weights(Draws.range(0, "bound", 0, rows), masks)))
+            self._known[key] = self._bound(np.sort(weights(Draws.range(0, "bound", 0, rows), masks)))
         return self._known[key]
 
     def clear(self) -> None:
         self._known.clear()
 
-
-def _bound(weights: NDArray[np.float64]) -> float:
-    """Of sorted weights."""
-    above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
-    over = above[:-1] - weights * np.arange(len(weights), 0, -1)
-    exact, cheap = weights[np.argmax(over <= CLIPPED * above[0])], MOST_DRAWS * above[0] / len(weights)
-    return float(min(exact, cheap))
+    def _bound(self, weights: NDArray[np.float64]) -> float:
+        """Of sorted weights."""
+        above = np.append(np.cumsum(weights[::-1])[::-1], 0.0)  # above[k]: of weights k and on
+        over = above[:-1] - weights * np.arange(len(weights), 0, -1)
+        exact, cheap = weights[np.argmax(over <= CLIPPED * above[0])], self.most_draws * above[0] / len(weights)
+        return float(min(exact, cheap))

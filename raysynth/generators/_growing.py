@@ -3,6 +3,7 @@
 Shapes: N rows, S codes, V what is read, M nodes.
 """
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -52,7 +53,9 @@ def grown(
     x_NV = np.ascontiguousarray(read_VN.T)
     if aims_S is None:
         learner = DecisionTreeClassifier(criterion="entropy", min_samples_leaf=leaf, max_features=share, random_state=seed)
-        learner.fit(x_NV[half_N], target_N[half_N])
+        with warnings.catch_warnings():  # that these may be no classes, but numbers: they are codes, however many
+            warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning, "sklearn")
+            learner.fit(x_NV[half_N], target_N[half_N])
     else:
         learner = DecisionTreeRegressor(min_samples_leaf=leaf, max_features=share, random_state=seed)
         learner.fit(x_NV[half_N], aims_S[target_N[half_N]])

@@ -23,6 +23,7 @@ from raysynth.layout import Arrays, Batch, Facts, Fields, FieldsGiven, Given, La
 
 CHUNK_ROWS = 512  # every matrix product of sampling has so many rows: float32 results depend on the shape
 MAX_SHARED_KEYS = 1 << 20
+MOST_DRAWS = 32  # for one accepted row: each costs a pass of the network
 MAX_READ_WEIGHTS = 1 << 26  # 256 MiB: they grow with the square of the columns, and training holds some eight of them
 
 
@@ -56,7 +57,7 @@ class Autoregressive(Trained):
         self.table_waves = nn.ParameterList(
             nn.Parameter(torch.zeros(len(wave), w)) for wave, w in zip(self.waves, self.widths, strict=True)
         )
-        self.bounds = Bounds()
+        self.bounds = Bounds(MOST_DRAWS)
         self._bounds = np.concatenate([[0], np.cumsum(self.widths)]).astype(int).tolist()
         self._source_K = torch.repeat_interleave(torch.arange(fields), torch.tensor(self.widths, dtype=torch.long))
 

@@ -116,6 +116,9 @@ class Trained(Generator, nn.Module):
 class Fitted(Generator):
     """Fitted by independent tasks over the encoded rows, whose results merge: trees, circuits, copulas."""
 
+    libraries: ClassVar[tuple[str, ...]] = ("numpy",)
+    """The packages whose versions decide what is learnt."""
+
     @abstractmethod
     def tasks(self) -> list[str]:
         """Names of the independent pieces of work, in the order in which their results are merged."""

@@ -28,11 +28,13 @@ from raysynth.generators.base import Fitted
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven, Given, Layout
 
 TASK_FIELDS = 4
+MOST_DRAWS = 150  # for one accepted row: at 200, a law that is clipped at all would be below sampler.LEAST_ACCEPTANCE
 MOST_LAWS = 256  # of conditions, that are kept
 MOST_ROWS, MOST_CELLS = 400_000, 40_000_000  # that are learnt from: every second, fourth … row of more
-Count = Annotated[int, Limits(ge=1)]
+Count = Annotated[int, Limits(ge=1, le=1000)]
+Rows = Annotated[int, Limits(ge=1, le=1_000_000)]
 Share = Annotated[float, Limits(gt=0, le=1)]
-Weight = Annotated[float, Limits(ge=0)]
+Weight = Annotated[float, Limits(ge=0, le=1e6)]
 
 
 @dataclass(frozen=True)
@@ -159,6 +161,8 @@ class Trees(Fitted):
     `shrink`: rows' worth of the parent's law in each node's; `read_share` of what there is to read is looked at for each split."""
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Fields,)
+    version: ClassVar[int] = 2
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "scikit-learn", "scipy")
     kernel_rows = 16_384
     chunk_rows = 1
 
@@ -167,7 +171,7 @@ class Trees(Fitted):
         layout: Fields,
         *,
         trees: Count = 10,
-        leaf: Count = 16,
+        leaf: Rows = 16,
         shrink: Weight = 5.0,
         read_share: Share = 0.6,
     ) -> None:
@@ -175,7 +179,7 @@ class Trees(Fitted):
         self.read_share = read_share
         self.order = _order(layout)
         self.forests: dict[int, Forest] = {}
-        self.bounds = Bounds()
+        self.bounds = Bounds(MOST_DRAWS)
         self.laws: dict[tuple[int, bytes], Law] = {}
 
     # --- fitting -------------------------------------------------------------------------------------------------------------
@@ -250,7 +254,7 @@ class Trees(Fitted):
     def load(self, arrays: Arrays, facts: Facts) -> None:
         self.forests = {field: Forest.of(arrays, str(field)) for field in facts["fields"]}
         self.laws.clear()
-        self.bounds = Bounds()
+        self.bounds = Bounds(MOST_DRAWS)
 
 
 def _order(layout: Fields) -> list[int]:

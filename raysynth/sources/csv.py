@@ -24,6 +24,7 @@ _SAMPLE_BYTES = 256 << 10
 _BLOCK_BYTES = 4 << 20  # a row may not be longer
 _DELIMITERS = ",;\t|"
 _HALVES = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
+csv.field_size_limit(max(csv.field_size_limit(), _SAMPLE_BYTES))  # of this process: a cell may be as long as the sample
 _BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -106,9 +107,16 @@ class Csv(Source):
         text = codecs.getincrementaldecoder(encoding)(errors="replace").decode(sample).lstrip("\ufeff")
         quote = self.quote or detect_quote(text)
         delimiter = self.delimiter or detect_delimiter(text, quote)
-        first = next((row for row in csv.reader(text.splitlines(keepends=True), delimiter=delimiter, quotechar=quote) if row), [])
+        lines = text.splitlines(keepends=True)
+        records = csv.reader(lines, delimiter=delimiter, quotechar=quote)
+        first = next((row for row in records if row), [])
         if not first:
             raise DataError(f"file '{path}': no row could be found. Set the options delimiter, quote and encoding")
+        if records.line_num == len(lines) > 1 and text.count(quote) % 2:
+            raise DataError(
+                f"file '{path}': a quote ({quote}) that is opened in its first record is not closed in its first "
+                f"{_SAMPLE_BYTES >> 10} KiB. Close it, or set the option quote"
+            )
         if self.header and "\ufffd" in "".join(first) and b"\xef\xbf\xbd" not in sample:
             raise DataError(f"file '{path}': its header has bytes that are no {encoding}. Mend it, or set the option encoding")
         names = unique_names(first) if self.header else unique_names([""] * len(first))

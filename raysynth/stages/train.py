@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial, reduce
+from importlib.metadata import version
 from typing import Any, cast
 
 import numpy as np
@@ -74,11 +75,10 @@ class _Rows:
 
 def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = None) -> Facts:
     """What decides the model's bytes. Only where they are not the plain ones are the precision, the fewest workers and the generator's
-    version named: so that the ids of all other models are what they were."""
+    version named: so that the ids of all other models are what they were. The last bits of numpy's sums differ with the CPU, as torch's."""
     import torch
 
-    use_gpu = _use_gpu(recipe)
-    precision, version = _precision(recipe, use_gpu), find("generators", recipe.generator.use).version
+    generator = find("generators", recipe.generator.use)
     return {
         "stage": "train",
         "rows_version": ROWS_VERSION,
@@ -88,7 +88,23 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         **_known(recipe),
         **({"base": base_folder.digest(base)} if (base := base_of(recipe)) is not None else {}),
         "parts": {role: deciding(f"{role}s", part) for role, part in parts_of(recipe).items()},
-        **({"generator_version": version} if version != 1 else {}),
+        **({"generator_version": generator.version} if generator.version != 1 else {}),
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        **(_fitting(generator) if issubclass(generator, Fitted) else _training(recipe)),
+    }
+
+
+def _fitting(generator: type[Fitted]) -> Facts:
+    """Whatever the workers and their devices: tasks merge in their order, on CPUs."""
+    return {"libraries": {name: version(name) for name in generator.libraries}}
+
+
+def _training(recipe: Recipe) -> Facts:
+    import torch
+
+    use_gpu = _use_gpu(recipe)
+    precision = _precision(recipe, use_gpu)
+    return {
         "workers": recipe.train.workers,
         **({"min_workers": recipe.train.min_workers} if recipe.train.min_workers is not None else {}),
         "device": "cuda" if use_gpu else "cpu",
@@ -96,7 +112,6 @@ def train_facts(recipe: Recipe, prepared: Folder, augmented: Folder | None = Non
         "max_epochs": recipe.train.max_epochs,
         "max_train_seconds": recipe.train.max_train_seconds,
         "torch": torch.__version__.split("+")[0],
-        "capability": torch.backends.cpu.get_cpu_capability(),
     }
 
 
@@ -121,8 +136,13 @@ def _make(recipe: Recipe, run: Run, rows: _Rows, folder: Folder, facts: Facts) -
     else:
         report = _learn(recipe, run, rows, folder, codec, generator, facts)
     if report is not None:
-        told_too = {"schema": told["schema"], "derive": recipe.derive, "parts": parts_of(recipe), "report": report, "facts": facts}
-        _commit_model(folder, codec, generator, {"name": recipe.name, "seed": recipe.seed, **told_too})
+        _commit_model(folder, codec, generator, model_facts(recipe, told["schema"], report, facts))
+
+
+def model_facts(recipe: Recipe, schema: Any, report: Facts, facts: Facts) -> Facts:
+    """What model.json says of how it was made: never the recipe's name, which decides no row and is in no id."""
+    told = {"seed": recipe.seed, "schema": schema, "derive": recipe.derive, "parts": parts_of(recipe)}
+    return {**told, "report": report, "facts": facts}
 
 
 def _lowest(recipe: Recipe, codec: Codec, rows: _Rows, count: int) -> Batch:

@@ -14,7 +14,7 @@ from raysynth.sampler import Sampler
 
 RECIPE = """
 evaluate: null
-name: wine
+name: {name}
 source: examples://wine
 run: {run}
 generator: {{use: trees}}
@@ -25,7 +25,7 @@ generate: {{rows: 100, workers: {workers}}}
 def trained(folder: Path, workers: int) -> Made:
     folder.mkdir()
     path = folder / "recipe.yaml"
-    path.write_text(RECIPE.format(run=folder / "run", workers=workers))
+    path.write_text(RECIPE.format(name=folder.name, run=folder / "run", workers=workers))
     return run_to(load_recipe(path), "train")
 
 
@@ -34,7 +34,7 @@ def test_a_fitted_generator_is_trained_committed_loaded_and_sampled(cluster: Non
     assert one.model is not None and two.model is not None and one.prepared is not None
     assert one.model.id == two.model.id
     model = load_model(one.model)
-    assert model.digest == load_model(two.model).digest, "the number of workers must not show in the model"
+    assert model.digest == load_model(two.model).digest, "neither the number of workers nor the recipe's name may show in the model"
     assert verify(Run(str(tmp_path / "one" / "run"))).whole
     sampler = Sampler(model, seed=7, where={"alcohol": {"min": 12}}, rules=("hue < 1.2",))
     rows = sampler.range(0, 3000)

@@ -303,7 +303,7 @@ def model_folder(tmp_path: Path) -> Folder:
     codec = Tabular(schema, seed=7)
     codec.settle(codec.observe(rows))
     parts = {"codec": {"use": "tabular"}, "generator": {"use": "autoregressive", "hidden": 8}}
-    facts = {"name": "m", "seed": 7, "schema": schema.to_json(), "derive": {}, "parts": parts}
+    facts = {"seed": 7, "schema": schema.to_json(), "derive": {}, "parts": parts}
     folder = Run(str(tmp_path / "run")).folder("model", "0123456789ab")
     files = model_files(codec, Autoregressive(cast(Fields, codec.layout), hidden=8), facts)
     for name, data in files.items():

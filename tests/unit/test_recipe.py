@@ -133,6 +133,17 @@ def test_credentials_in_a_url_are_refused_and_not_repeated(tmp_path: Path) -> No
         assert "hunter2" not in lines[0]
 
 
+@pytest.mark.parametrize("url", ["s3://b/k?secret=hunter2", "s3://b/k.csv?secret=hunter2", "https://h/x.csv#token=hunter2"])
+def test_a_query_in_a_url_is_refused_and_not_repeated_before_a_store_is_asked(tmp_path: Path, url: str) -> None:
+    for text in (f"source: {url}", f"source: {{use: csv, url: '{url}'}}", f"{{source: a.csv, run: '{url}'}}"):
+        lines = "".join(refusal(tmp_path, text))
+        assert "must hold no query (?name=value)" in lines and "hunter2" not in lines
+    for text in (f"source: ['{url}']", f"{{source: a.csv, seed: '{url}'}}"):
+        assert "hunter2" not in "".join(refusal(tmp_path, text))
+    assert recipe_of(tmp_path, "source: s3://b/part-?.csv").source.url == "s3://b/part-?.csv"
+    assert recipe_of(tmp_path, "source: rows/?year=1.csv").source.url == "rows/?year=1.csv"
+
+
 def test_options_stand_beside_use_or_apart(tmp_path: Path) -> None:
     beside = recipe_of(tmp_path, "{source: a.csv, generator: {use: fake_generator, width: 8}}")
     apart = recipe_of(tmp_path, "{source: a.csv, generator: {use: fake_generator, options: {width: 8}}}")

@@ -353,6 +353,16 @@ def test_the_pointer_keeps_its_history_and_is_rebuilt_when_broken() -> None:
     assert run.current("synthetic") is not None
 
 
+def test_a_broken_pointer_is_told_once_of_each_run_and_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    runs = [new_run(), new_run()]
+    for run in runs:
+        run.store.replace(f"{run.url}/run.json", b'{"current": ')
+        for _ in range(3):
+            assert run.current("synthetic") is None and not run.history()
+    told = [f"{run.url}: run.json is broken; what is current is told from the outcomes" for run in runs]
+    assert [record.getMessage() for record in caplog.records] == told
+
+
 def test_a_pointer_that_another_driver_overwrote_is_found_again() -> None:
     run = new_run()
     folder = made(run)

@@ -192,6 +192,14 @@ def test_an_impossible_rule_is_named_and_never_gives_fewer_rows(model: Model) ->
         sampler.range(0, 50)
 
 
+def test_a_condition_that_hardly_any_row_meets_is_not_blamed_on_rules_that_are_not_there(model: Model) -> None:
+    never = {"dear": True, "price": {"under": 2}}
+    with pytest.raises(RuleError, match=r"^generate\.where: of 10,000 probe rows 0\.00% hold.* by where\. Loosen that condition$"):
+        Sampler(model, seed=SEED, where=never).check_acceptance()
+    with pytest.raises(RuleError, match=r"^rules: of 10,000 .* Loosen the rules or generate\.where$"):
+        Sampler(model, seed=SEED, where=never, rules=RULES).check_acceptance()
+
+
 @pytest.mark.parametrize("limit", [1, 3, 8])
 def test_no_batching_saves_a_row_beyond_its_attempts(model: Model, limit: int) -> None:
     """One call tries many attempts of a few rows: those beyond the limit must not count."""

@@ -58,6 +58,20 @@ def test_a_quote_that_is_never_closed_is_refused_instead_of_swallowing_the_rest(
     assert (table["b"].to_pylist(), bad) == (["x", "two\nlines\n"], [])
 
 
+@pytest.mark.parametrize("rows", [3, 100_000])
+def test_a_quote_that_the_header_never_closes_is_told(tmp_path: Path, rows: int) -> None:
+    with pytest.raises(DataError, match=r"is opened in its first record is not closed in its first 256 KiB\. Close it"):
+        read_all(csv_of(tmp_path / "a.csv", b'a,"b\n' + b"1,x\n" * rows))
+
+
+@pytest.mark.parametrize("mark", ["", '"'])
+def test_cells_longer_than_what_pythons_reader_allows_are_read_whole(tmp_path: Path, mark: str) -> None:
+    cells = ["x" * 200_000, "short", "é" * 200_000, "line\n" * 60_000 if mark else "z" * 300_000]
+    data = "a,b\n" + "".join(f"{row},{mark}{cell}{mark}\n" for row, cell in enumerate(cells))
+    table, bad = read_all(csv_of(tmp_path / "a.csv", data.encode()))
+    assert (table["b"].to_pylist(), bad) == (cells, [])
+
+
 def test_bad_rows_are_told_where_no_good_one_is(tmp_path: Path) -> None:
     table, bad = read_all(csv_of(tmp_path / "a.csv", b"a,b\n1,2,3\n1\n"))
     assert table.num_rows == 0

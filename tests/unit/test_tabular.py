@@ -199,6 +199,14 @@ def test_a_value_that_no_train_row_has_is_refused_by_name() -> None:
         codec.condition(parse_where({"c": ["a", "z"]}, codec.schema))
 
 
+def test_a_value_that_no_train_row_has_is_told_as_it_was_written() -> None:
+    rows = table(d=pa.array([1, 2] * 10, pa.duration("ms")), p=pa.array([Decimal("1.25"), Decimal("2.50")] * 10))
+    codec = settled(rows, d="duration", p="number")
+    for column, value, told in (("d", 5, "5"), ("p", 9.5, "9.5"), ("p", [1.25, "9.5"], "'9.5'")):
+        with pytest.raises(RecipeError, match=rf"where\.{column}: no train row has {told}, so"):
+            codec.condition(parse_where({column: value}, codec.schema))
+
+
 def test_slices_of_decimals_and_nulls_become_numbers_and_back() -> None:
     column = SMALL["decimal"][1].slice(1, 3)
     assert from_numbers(*to_numbers(column), column.type).to_pylist() == column.to_pylist()

@@ -8,7 +8,7 @@ import torch
 from raysynth.errors import NondeterminismError, RecipeError
 from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Folder
-from raysynth.stages.train import train_facts
+from raysynth.stages.train import model_facts, train_facts
 
 PREPARED = Folder("memory://run/prepared/0123456789ab")
 PLAIN = {
@@ -43,6 +43,27 @@ def test_what_changes_the_bytes_is_in_the_id() -> None:
     assert "precision" not in facts(use_gpu=True, precision="float32")
     text = {"source": "examples://dialogues", "generator": {"use": "language_model"}, "train": {"use_gpu": False}}
     assert train_facts(parse_recipe(text), PREPARED)["generator_version"] == 2, "an old run's model is none of this version's"
+
+
+def test_a_fitted_model_is_named_by_what_decides_it_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def facts_of(**train: Any) -> dict[str, Any]:
+        asked = {"source": "examples://wine", "generator": {"use": "trees"}, "train": train}
+        return train_facts(parse_recipe(asked), PREPARED)
+
+    plain = facts_of()
+    more = {"generator_version", "libraries"}
+    assert set(plain) == {"stage", "rows_version", "prepared", "seed", "parts", "capability", *more}
+    assert plain == facts_of(use_gpu=True, workers=4, max_epochs=3, precision="bfloat16", max_train_seconds=9)
+    assert plain["libraries"].keys() == {"numpy", "scikit-learn", "scipy"}
+    monkeypatch.setattr("raysynth.stages.train.version", lambda name: "9.9")
+    assert facts_of() != plain, "another scikit-learn grows other trees"
+
+
+def test_the_recipe_s_name_is_neither_in_the_id_nor_in_the_bytes() -> None:
+    one, two = (parse_recipe({"name": name, "source": "examples://wine", "train": {"use_gpu": False}}) for name in ("one", "two"))
+    facts = train_facts(one, PREPARED)
+    assert facts == train_facts(two, PREPARED)
+    assert model_facts(one, [], {}, facts) == model_facts(two, [], {}, facts)
 
 
 def test_a_worker_refuses_what_would_be_another_model() -> None:
