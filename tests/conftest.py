@@ -1,5 +1,6 @@
 """Pins what rows depend on before anything imports torch, numpy or Arrow; and a small published run for whoever serves it."""
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from raysynth.cluster.session import pin_cpu
 
 pin_cpu()
+gc.set_threshold(200_000, 20, 100)
+
+
+def pytest_collection_finish() -> None:
+    """Modules and thousands of tests stay until the end: to look through them again and again would take a sixth of the time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

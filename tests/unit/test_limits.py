@@ -280,7 +280,7 @@ def test_a_training_stops_in_time_whether_it_has_begun_or_not(
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """A cluster that has only a head, and is looked at often."""
     monkeypatch.setattr(pulse, "NODES_SECONDS", 0.0)
-    monkeypatch.setattr(capacity, "GRACE_SECONDS", 1.0)
+    monkeypatch.setattr(capacity, "GRACE_SECONDS", 0.1)
     monkeypatch.setenv("RAY_ADDRESS", "head:6379")
     monkeypatch.setattr(capacity, "look", says(Seen((HEAD,), dead=1)))
     monkeypatch.setattr(pulse, "_pending", str)
