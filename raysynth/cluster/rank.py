@@ -2,7 +2,6 @@
 
 import platform
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, cast
 
@@ -45,7 +44,8 @@ class Job:
 
 
 def work(config: dict[str, Any]) -> None:
-    """What Ray Train calls on each worker."""
+    """What Ray Train calls on each worker. It is told nothing of an epoch: whoever reports to its controller waits until that looks
+    again, seconds later (ray 2.60), and the store and the pulse tell all that there is to know."""
     from ray import train
     from ray.train.torch import get_device
 
@@ -54,8 +54,7 @@ def work(config: dict[str, Any]) -> None:
     job = cast("Job", config["job"])
     device = device_of(job, get_device())
     pulse = Pulse(config["key"] if rank == 0 else None, world)
-    for epoch, report in _Rank(job, rank, world, device, pulse).epochs():
-        train.report({"epoch": epoch, "validation_loss": report["validation_loss"]})
+    _Rank(job, rank, world, device, pulse).run()
 
 
 class _Rank:
@@ -67,15 +66,14 @@ class _Rank:
         self.feed = Feed(job.train, job.validation, rows=job.rows, batch_rows=size, seed=job.seed, rank=rank, world=world)
         self.trainer = _trainer(job, rank, world, device, self.feed.steps)
 
-    def epochs(self) -> Iterator[tuple[int, Facts]]:
-        """(epoch, its report), each once its checkpoint is on the store; after the last, the best weights are there too."""
+    def run(self) -> None:
+        """Epoch after epoch, each with its checkpoint on the store; after the last, the best weights are there too."""
         last = self._resume()
         began = time.monotonic() - last.get("seconds", 0.0)  # a budget of the training, however often it is taken up
         while not last.get("done", False):
             epoch = self.trainer.cursor.epoch
             last = self._epoch(epoch, began)
             self.pulse.epoch_ended(epoch, done=bool(last["done"]))
-            yield epoch, last
         best = self.trainer.best() if self._tells else {}
         if self.rank == 0:
             cursor, as_ever = self.trainer.cursor, not last["cut_short"] and self.job.min_workers is None

@@ -56,6 +56,7 @@ QUIET = {
     "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_TRAIN_V2_ENABLED": "1",
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",  # by default two seconds pass before it sees that workers have begun, died or ended
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # a process that tells of nodes about to go: every epoch is on the store already
 }
 S3_CHECKSUMS = {"AWS_REQUEST_CHECKSUM_CALCULATION": "when_required", "AWS_RESPONSE_CHECKSUM_VALIDATION": "when_required"}

@@ -307,15 +307,19 @@ def test_seconds_to_train_are_those_of_all_attempts(monkeypatch: pytest.MonkeyPa
     resumed = object.__new__(rank._Rank)  # pyright: ignore[reportPrivateUsage]
     began: list[float] = []
 
+    class EnoughError(Exception):
+        pass
+
     def epoch(number: int, since: float) -> dict[str, Any]:
         began.append(since)
-        return {"done": True}
+        raise EnoughError
 
     monkeypatch.setattr(resumed, "_resume", says({"seconds": 100.0, "done": False}), raising=False)
     monkeypatch.setattr(resumed, "_epoch", epoch, raising=False)
     resumed.trainer = cast(Any, SimpleNamespace(cursor=SimpleNamespace(epoch=3)))
     resumed.pulse = cast(Any, SimpleNamespace(epoch_ended=says(None)))
-    next(resumed.epochs())
+    with pytest.raises(EnoughError):
+        resumed.run()
     assert time.monotonic() - began[0] >= 100.0
 
 
