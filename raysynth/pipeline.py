@@ -23,7 +23,7 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
-from raysynth.stages import augment, evaluate, generate, mix, model_parts, prepare, probe, publish, train
+from raysynth.stages import augment, choose, evaluate, generate, mix, model_parts, prepare, probe, publish, train
 from raysynth.stages.filters import filters_of
 from raysynth.stages.first_rows import first_rows
 from raysynth.stages.foreseen import foreseen_calls
@@ -72,6 +72,7 @@ def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
         made.augmented = _timed("augment", lambda: augment.run(recipe, run, prepared))
     if last == "augment":
         return
+    recipe = choose.run(recipe, run, prepared)
     made.model = model = _timed("train", lambda: train.run(recipe, run, prepared, made.augmented))
     if last == "train":
         return
@@ -198,6 +199,7 @@ def planned(recipe: Recipe) -> dict[str, Any]:
     row_bytes, seen = _seen(recipe, files)
     first = first_rows(recipe, files)
     check_columns(recipe, first.schema)
+    recipe = choose.assumed(recipe)
     rows, columns = recipe.generate.rows, len(first.schema)
     size = recipe.generate.rows_per_part or rows_per_part(columns)
     return {

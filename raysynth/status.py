@@ -21,6 +21,7 @@ from raysynth.stores.base import Stat, join
 STAGES = {
     "prepared": "prepare",
     "augmented": "augment",
+    "chosen": "choose",
     "encoded": "encode",
     "model": "train",
     "filters": "generate",

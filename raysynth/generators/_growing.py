@@ -4,8 +4,9 @@ Shapes: N rows, S codes, V what is read, M nodes.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +16,10 @@ from raysynth.layout import Array
 
 
 @dataclass(frozen=True)
-class Grown:
-    """As trees.Forest has one tree, its root node 0."""
+class Nodes:
+    """Of trees that stand one behind the other. `reads` (M,): which of what is read a node asks, -1 in a leaf; `cuts` (M,): up to which it
+    goes left; `left`, `right` and `above` (M,): the nodes beside it, a root is above itself; `start`, `stop` (M,): its rows in `codes`,
+    which stand leaf by leaf."""
 
     reads: NDArray[np.int32]
     cuts: NDArray[np.float32]
@@ -26,6 +29,21 @@ class Grown:
     start: NDArray[np.int64]
     stop: NDArray[np.int64]
     codes: Array
+
+    @classmethod
+    def joined(cls, trees: Sequence[Self], size: int) -> tuple[Self, NDArray[np.int32]]:
+        """All of them, and where the root of each is. `size`: of the field whose codes they hold."""
+        node = np.cumsum([0, *(len(tree.reads) for tree in trees)])[:-1]
+        row = np.cumsum([0, *(len(tree.codes) for tree in trees)])[:-1]
+        firsts = {"left": node, "right": node, "above": node, "start": row, "stop": row}
+        none = np.zeros_like(node)
+        whole = {
+            name: np.concatenate([getattr(tree, name) + first for tree, first in zip(trees, firsts.get(name, none), strict=True)])
+            for name in cls.__dataclass_fields__
+        }
+        types = {"reads": np.int32, "cuts": np.float32, "left": np.int32, "right": np.int32, "above": np.int32}
+        types |= {"codes": np.min_scalar_type(max(0, size - 1))}
+        return cls(**{name: array.astype(types.get(name, array.dtype)) for name, array in whole.items()}), node.astype(np.int32)
 
 
 def halves(rows: int, trees: int, field: int) -> Iterator[NDArray[np.bool_]]:
@@ -43,7 +61,7 @@ def grown(
     *,
     leaf: int,
     share: float,
-) -> Grown:
+) -> Nodes:
     """`aims_S`: where the codes lie, if they have an order: then leaves are to hold codes that lie near one another, else equal ones.
     `half_N`: the rows that it grows on; see trees.Trees for `leaf` and `share`. The same tree every time."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor  # 0.5 s to import
@@ -65,7 +83,7 @@ def grown(
     order_N = np.argsort(leaf_N, kind="stable")
     above, end = _walked(left, right)
     nodes = np.arange(len(left))
-    return Grown(
+    return Nodes(
         np.where(left >= 0, tree.feature, -1).astype(np.int32),
         tree.threshold.astype(np.float32),
         np.maximum(left, 0),
@@ -77,9 +95,9 @@ def grown(
     )
 
 
-def _stump(target_N: Array) -> Grown:
+def _stump(target_N: Array) -> Nodes:
     one, start = np.zeros(1, np.int32), np.zeros(1, np.int64)
-    return Grown(one - 1, one.astype(np.float32), one, one, one, start, start + len(target_N), target_N)
+    return Nodes(one - 1, one.astype(np.float32), one, one, one, start, start + len(target_N), target_N)
 
 
 def _walked(left: NDArray[np.int32], right: NDArray[np.int32]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -51,6 +51,23 @@ class Generator(ABC):
     @abstractmethod
     def load(self, arrays: Arrays, facts: Facts) -> None:
         """Become the generator whose state this is."""
+
+
+class Choice(ABC):
+    """Stands on the shelf for a generator that is settled before anything is trained: the stage `choose` tries `candidates` on some rows
+    and puts one of them in its place. Options are keyword arguments, as a generator's are; there is no layout yet."""
+
+    accepts: ClassVar[tuple[type[Layout], ...]]
+    version: ClassVar[int] = 1
+    """Raised where the same rows and options may lead to another choice than they did."""
+    wants: tuple[str, ...]
+    """Of fidelity, utility and privacy, most wanted first."""
+    rows: int
+    """Of the last trials, at most."""
+
+    @abstractmethod
+    def candidates(self) -> list[dict[str, Any]]:
+        """{use, **options} of each."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ in proportion to the mass that its restricted draws had, so that it follows the 
 Shapes: N rows, B rows that are drawn, F fields, S codes of a field, V what a field's trees read, M nodes of a field's trees.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Self, cast
 
 import numpy as np
@@ -22,7 +22,7 @@ from pydantic import Field as Limits
 from raysynth.codecs.base import Stats
 from raysynth.draws import Draws
 from raysynth.generators._acceptance import Bounds, Masks
-from raysynth.generators._growing import Grown, grown, halves
+from raysynth.generators._growing import Nodes, grown, halves
 from raysynth.generators._reading import Reading, normal_place, reading_of
 from raysynth.generators.base import Fitted
 from raysynth.layout import Array, Arrays, Batch, Facts, Fields, FieldsGiven, Given, Layout
@@ -39,75 +39,53 @@ Weight = Annotated[float, Limits(ge=0, le=1e6)]
 
 @dataclass(frozen=True)
 class Forest:
-    """The trees of one field, one behind the other. `roots`: (trees,); `reads` (M,): which of what is read a node asks, -1 in a leaf; `cuts`
-    (M,): up to which it goes left; `left`, `right` and `above` (M,): the nodes beside it, a root is above itself; `start`, `stop` (M,): its
-    rows in `codes`, which stand leaf by leaf."""
+    """The trees of one field: what they read, where the root of each is, and their nodes."""
 
     reading: Reading
     roots: NDArray[np.int32]
-    reads: NDArray[np.int32]
-    cuts: NDArray[np.float32]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    above: NDArray[np.int32]
-    start: NDArray[np.int64]
-    stop: NDArray[np.int64]
-    codes: Array
+    nodes: Nodes
 
     def leaves(self, read_VB: NDArray[np.float32], root_B: NDArray[np.int32]) -> NDArray[np.int32]:
         """(B,) the leaf in which each row ends."""
-        node_B = root_B.copy()
+        nodes, node_B = self.nodes, root_B.copy()
         active = np.arange(len(node_B))
         while len(active):
             node = node_B[active]
-            asked = self.reads[node]
+            asked = nodes.reads[node]
             inner = asked >= 0
             active, node, asked = active[inner], node[inner], asked[inner]
-            goes_left = read_VB[asked, active] <= self.cuts[node]
-            node_B[active] = np.where(goes_left, self.left[node], self.right[node])
+            goes_left = read_VB[asked, active] <= nodes.cuts[node]
+            node_B[active] = np.where(goes_left, nodes.left[node], nodes.right[node])
         return node_B
 
-    @classmethod
-    def joined(cls, reading: Reading, trees: Sequence[Grown], size: int) -> Self:
-        """`size`: of the field."""
-        node = np.cumsum([0, *(len(tree.reads) for tree in trees)])[:-1]
-        row = np.cumsum([0, *(len(tree.codes) for tree in trees)])[:-1]
-        whole = {field.name: [getattr(tree, field.name) for tree in trees] for field in fields(Grown)}
-        for names, firsts in ((("left", "right", "above"), node), (("start", "stop"), row)):
-            whole |= {name: [part + first for part, first in zip(whole[name], firsts, strict=True)] for name in names}
-        joined = {name: np.concatenate(parts) for name, parts in whole.items()}
-        for name in ("left", "right", "above"):
-            joined[name] = joined[name].astype(np.int32)
-        joined["codes"] = joined["codes"].astype(np.min_scalar_type(max(0, size - 1)))
-        return cls(reading, node.astype(np.int32), **joined)
-
     def state(self, name: str) -> Arrays:
-        own = {f"{name}.{field.name}": getattr(self, field.name) for field in fields(self) if field.name != "reading"}
-        return own | self.reading.state(f"{name}.reading")
+        own = {"roots": self.roots, **vars(self.nodes)}
+        return {f"{name}.{key}": array for key, array in own.items()} | self.reading.state(f"{name}.reading")
 
     @classmethod
     def of(cls, arrays: Arrays, name: str) -> Self:
-        own = {field.name: arrays[f"{name}.{field.name}"] for field in fields(cls) if field.name != "reading"}
-        return cls(Reading.of(arrays, f"{name}.reading"), **own)
+        nodes = Nodes(**{key: arrays[f"{name}.{key}"] for key in Nodes.__dataclass_fields__})
+        return cls(Reading.of(arrays, f"{name}.reading"), arrays[f"{name}.roots"], nodes)
 
 
 class Law:
     """What may be drawn from the nodes of a forest where only some codes are allowed. `mass` (M,): how likely they are in each."""
 
     def __init__(self, forest: Forest, shrink: float, mask: NDArray[np.bool_] | None) -> None:
-        self.forest, self.shrink = forest, shrink
+        nodes = self.nodes = forest.nodes
+        self.shrink = shrink
         self.allowed: NDArray[np.int64] | None = None
-        self.start, self.count = forest.start, (forest.stop - forest.start).astype(np.float64)
-        self.mass = np.ones(len(forest.reads))
+        self.start, self.count = nodes.start, (nodes.stop - nodes.start).astype(np.float64)
+        self.mass = np.ones(len(nodes.reads))
         if mask is not None:
-            allowed = mask[forest.codes]
+            allowed = mask[nodes.codes]
             before = np.concatenate([[0], np.cumsum(allowed)])
-            self.allowed, self.start = np.flatnonzero(allowed), before[forest.start]
-            kept, every = (before[forest.stop] - self.start).astype(np.float64), self.count
+            self.allowed, self.start = np.flatnonzero(allowed), before[nodes.start]
+            kept, every = (before[nodes.stop] - self.start).astype(np.float64), self.count
             self.count = kept
             self.mass = kept / every
             for node in _downwards(forest):
-                above = self.mass[forest.above[node]]
+                above = self.mass[nodes.above[node]]
                 self.mass[node] = (kept[node] + shrink * above) / (every[node] + shrink)
 
     def draw(self, node_B: NDArray[np.int32], up_B: NDArray[np.float64], place_B: NDArray[np.float64]) -> Array:
@@ -116,7 +94,7 @@ class Law:
         active = np.arange(len(node_B))
         while len(active):
             node = node_B[active]
-            above = self.forest.above[node]
+            above = self.nodes.above[node]
             odds = self.shrink * self.mass[above] * (above != node)
             whole = self.count[node] + odds
             share = np.divide(odds, whole, out=np.zeros_like(odds), where=whole > 0)
@@ -128,10 +106,10 @@ class Law:
             (place_B * self.count[node_B]).astype(np.int64), np.maximum(self.count[node_B] - 1, 0).astype(np.int64)
         )
         if self.allowed is None:
-            return self.forest.codes[place]
+            return self.nodes.codes[place]
         if not len(self.allowed):
-            return np.zeros(len(node_B), self.forest.codes.dtype)
-        return self.forest.codes[self.allowed[np.minimum(place, len(self.allowed) - 1)]]
+            return np.zeros(len(node_B), self.nodes.codes.dtype)
+        return self.nodes.codes[self.allowed[np.minimum(place, len(self.allowed) - 1)]]
 
 
 def _downwards(forest: Forest) -> list[NDArray[np.int64]]:
@@ -139,8 +117,8 @@ def _downwards(forest: Forest) -> list[NDArray[np.int64]]:
     levels: list[NDArray[np.int64]] = []
     level = forest.roots.astype(np.int64)
     while len(level):
-        inner = level[forest.reads[level] >= 0]
-        level = np.concatenate([forest.left[inner], forest.right[inner]]).astype(np.int64)
+        inner = level[forest.nodes.reads[level] >= 0]
+        level = np.concatenate([forest.nodes.left[inner], forest.nodes.right[inner]]).astype(np.int64)
         if len(level):
             levels.append(level)
     return levels
@@ -204,7 +182,8 @@ class Trees(Fitted):
             grown(read_VN, target_N, aims_S, half, seed, leaf=self.leaf, share=self.read_share)
             for seed, half in enumerate(halves(len(target_N), self.trees, number))
         ]
-        return Forest.joined(reading, made, field.size)
+        nodes, roots = Nodes.joined(made, field.size)
+        return Forest(reading, roots, nodes)
 
     def merge(self, stats: list[Stats]) -> None:
         self.forests = {field: forest for made in stats for field, forest in cast("Forests", made).of_field.items()}

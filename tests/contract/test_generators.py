@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from raysynth.draws import Draws
-from raysynth.generators.base import Fitted, Generator, Remote, Trained
+from raysynth.generators.base import Choice, Fitted, Generator, Remote, Trained
 from raysynth.layout import (
     Array,
     Batch,
@@ -204,7 +204,8 @@ def _bits(array: Array) -> object:
 
 
 def test_every_generator_of_the_shelf_is_tried() -> None:
-    assert available("generators") == sorted(OPTIONS), "give the new generator a row in OPTIONS"
+    made = [name for name in available("generators") if not issubclass(find("generators", name), Choice)]
+    assert made == sorted(OPTIONS), "give the new generator a row in OPTIONS"
 
 
 @every_generator
