@@ -1,8 +1,8 @@
 """What the rows ask for: whichever generator of tables does best in short trials on some of them.
 
-Before anything is trained, each of `candidates` learns some of the train rows and is judged by others; the better half goes on with four
-times as many (successive halving: Jamieson & Talwalkar, "Non-stochastic best arm identification and hyperparameter optimization", AISTATS
-2016). The one that is left takes this one's place in the recipe.
+Before anything is trained, each of `candidates` learns some of the train rows and is judged by others; all of the best one's kind and the
+best of each other kind then learn four times as many (a short form of successive halving: Jamieson & Talwalkar, "Non-stochastic best arm
+identification and hyperparameter optimization", AISTATS 2016). The one that is best there takes this one's place in the recipe.
 """
 
 from typing import Annotated, Any, ClassVar, Literal

@@ -31,7 +31,7 @@ CHOICE = "choice.json"
 HELD = 4  # one row in so many is held to judge by
 LEAST_ROWS = 200
 MOST_CELLS = 400_000  # of the last trials: wide tables are tried on fewer rows
-FEWER = 4  # rows of a trial, of the one after it
+FEWER = 4  # times, in the first round
 NOISE = {"fidelity": 0.01, "utility": 0.01, "privacy": 0.005}
 """Differences that another seed may turn round: those who are so near to the best are judged by what is wanted next; at last the first
 candidate is taken, since what a trial cost is another figure each time."""
@@ -102,37 +102,35 @@ def _target(recipe: Recipe) -> str | None:
 
 
 def _chosen(recipe: Recipe, prepared: Folder) -> dict[str, Any]:
+    """A first round on a quarter of the rows says which kinds are worth the second; what is near to train rows, only all of them tell."""
     choice, sample = _choice(recipe), _sample(recipe, prepared)
     wants = [want for want in choice.wants if want != "utility" or sample.target is not None]
-    left, tried, rungs = choice.candidates(), list[dict[str, Any]](), 3
-    rows = sample.learnt.num_rows
-    with Progress("choose", _trials(len(left), rungs), "trials") as progress:
-        for rung in range(rungs):
-            size = max(LEAST_ROWS, rows // FEWER ** (rungs - 1 - rung))
-            found = _tried(sample.of_rows(size), left, recipe.generate.workers, progress)
-            tried += [{"rows": size, "generator": one, "found": scores} for one, scores in zip(left, found, strict=True)]
-            order = ranked(found, wants)
-            left = [left[at] for at in order[: max(1, -(-len(left) // 2))]]
-            if len(left) == 1 or size >= rows:
-                break
-    return {"generator": left[0], "why": _why(found[order[0]], wants), "tried": tried}
+    left, tried, rows = choice.candidates(), list[dict[str, Any]](), sample.learnt.num_rows
+    with Progress("choose", 2 * len(left), "trials") as progress:
+        if rows // FEWER >= LEAST_ROWS:
+            tried = _tried(sample.of_rows(rows // FEWER), left, recipe.generate.workers, progress)
+            left = _finalists(left, ranked([one["found"] for one in tried], [want for want in wants if want != "privacy"]))
+        last = _tried(sample, left, recipe.generate.workers, progress)
+        best = last[ranked([one["found"] for one in last], wants)[0]]
+        progress.at(2 * len(choice.candidates()))
+    return {"generator": best["generator"], "why": _why(best["found"], wants), "tried": [*tried, *last]}
 
 
-def _trials(candidates: int, rungs: int) -> int:
-    total = 0
-    for _ in range(rungs):
-        total += candidates
-        candidates = -(-candidates // 2)
-    return total
+def _finalists(candidates: list[dict[str, Any]], order: list[int]) -> list[dict[str, Any]]:
+    """All of the best one's kind, and the best of each other kind."""
+    best = candidates[order[0]]["use"]
+    first = {candidates[at]["use"]: at for at in reversed(order)}
+    return [one for at, one in enumerate(candidates) if one["use"] == best or at == first[one["use"]]]
 
 
-def _tried(sample: Sample, candidates: list[dict[str, Any]], workers: int, progress: Progress) -> list[Found]:
-    """Each by a task of its own."""
+def _tried(sample: Sample, candidates: list[dict[str, Any]], workers: int, progress: Progress) -> list[dict[str, Any]]:
+    """Each by a task of its own → {rows, generator, found}."""
     found: dict[int, Found] = {}
     for at, scores in map_items(candidates, lambda: partial(trial, sample), workers=workers, keep=False):
         found[at] = scores
         progress.advance()
-    return [found[at] for at in range(len(candidates))]
+    rows = sample.learnt.num_rows
+    return [{"rows": rows, "generator": one, "found": found[at]} for at, one in enumerate(candidates)]
 
 
 def _sample(recipe: Recipe, prepared: Folder) -> Sample:

@@ -84,7 +84,7 @@ def _scores(sample: Sample, made: pa.Table) -> dict[str, float | None]:
     for kind in (C2st, Downstream, Nearest, ExactCopies):
         metric: Metric = kind(sample.schema, seed=sample.seed, target=sample.target, told_by=sample.told_by)
         metric.settle(seen)
-        stats = {side: metric.observe(sides[side], side) for side in metric.sides}
+        stats: dict[Side, Any] = {side: metric.observe(sides[side], side) for side in metric.sides}
         for score in metric.score(seen, stats):
             found[score.name] = score.value
             if score.name == "exact_copies":

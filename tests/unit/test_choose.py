@@ -11,7 +11,7 @@ from raysynth.generators.auto import Auto
 from raysynth.metrics.base import WORD
 from raysynth.recipe_files import parse_recipe
 from raysynth.schema import FILE, ROW, Column, Schema
-from raysynth.stages.choose import assumed, is_open, ranked
+from raysynth.stages.choose import _finalists, assumed, is_open, ranked
 from raysynth.stages.trial import Sample, trial
 
 ALL = ["fidelity", "utility", "privacy"]
@@ -39,6 +39,13 @@ def scores(c2st: float = 0.52, utility: float | None = 0.9, nearer: float = 0.50
 )
 def test_the_first_want_decides_then_the_next_and_at_last_the_place(found: list[Any], wants: list[str], order: list[int]) -> None:
     assert ranked(found, wants) == order
+
+
+def test_the_best_kind_goes_on_whole_and_of_each_other_kind_the_best() -> None:
+    candidates = Auto().candidates()
+    assert [one["use"] for one in candidates] == ["trees"] * 4 + ["autoregressive"] * 2
+    assert _finalists(candidates, [2, 5, 0, 1, 3, 4]) == [*candidates[:4], candidates[5]]
+    assert _finalists(candidates, [4, 5, 0, 1, 3, 2]) == [candidates[0], *candidates[4:]]
 
 
 def test_a_plan_supposes_the_first_candidate() -> None:
