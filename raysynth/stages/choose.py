@@ -34,7 +34,7 @@ MOST_CELLS = 400_000  # of the last trials: wide tables are tried on fewer rows
 FEWER = 4  # times, in the first round
 NOISE = {"fidelity": 0.01, "utility": 0.01, "privacy": 0.005}
 """Differences that another seed may turn round: those who are so near to the best are judged by what is wanted next; at last the first
-candidate is taken, since what a trial cost is another figure each time."""
+candidate is taken, the most careful one."""
 SCORE = {"fidelity": ("c2st_auc", 0.5), "utility": ("utility", 1.0), "privacy": ("nearer_to_train", 0.5)}
 NEARER, COPIES = 0.52, 0.001
 """Where privacy is wanted: how near to train rows, and how many more copies than held rows, is too many."""
