@@ -46,6 +46,9 @@ ALIVE = {
 }
 """A host that is cut off is dead after 10 s; with Ray's own values the work still hangs after minutes (cluster.yaml says the same)."""
 
+UNASKED = {"RAY_prestart_worker_first_driver": "0"}
+"""Ray would start a worker for each CPU at once, before it knows our pins: none of them could ever be used (ray 2.60)."""
+
 FIXED_POOLS = {
     f"RAY_DATA_DEFAULT_CLUSTER_SCALING_UP_{name}_UTIL_THRESHOLD": "1e9" for name in ("CPU", "GPU", "MEMORY", "OBJECT_STORE_MEMORY")
 }
@@ -70,7 +73,7 @@ def pin_cpu() -> None:
 def _alive() -> dict[str, str]:
     """For the Ray that is started here alone: on a cluster whose nodes do not have these values, one that pings so often is cut off (Too
     many pings). A driver there takes its node's own, which a job inherits."""
-    return {} if "RAY_ADDRESS" in os.environ else ALIVE
+    return {} if "RAY_ADDRESS" in os.environ else {**ALIVE, **UNASKED}
 
 
 def _set_defaults(variables: dict[str, str]) -> None:

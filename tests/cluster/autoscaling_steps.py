@@ -13,7 +13,7 @@ from typing import Any
 import ray
 from ray.autoscaler._private.fake_multi_node.node_provider import FAKE_HEAD_NODE_ID, FAKE_HEAD_NODE_TYPE
 
-from raysynth.cluster.session import ALIVE
+from raysynth.cluster.session import ALIVE, UNASKED
 
 RAY = [
     sys.executable,
@@ -68,7 +68,7 @@ def start_head(folder: Path, ray_temp: str) -> None:
     (folder / "pools.yaml").write_text(json.dumps(pools | {"head_node_type": FAKE_HEAD_NODE_TYPE, "available_node_types": NODES}))
     head = [*RAY, "start", "--head", "--port=6379", "--num-cpus=0", f"--temp-dir={ray_temp}", "--include-dashboard=false"]
     head += ["--disable-usage-stats", f"--object-store-memory={256 << 20}", f"--autoscaling-config={folder / 'pools.yaml'}"]
-    subprocess.run(head, env=os.environ | ALIVE | HEAD, check=True, timeout=180, stdout=subprocess.DEVNULL)
+    subprocess.run(head, env=os.environ | ALIVE | UNASKED | HEAD, check=True, timeout=180, stdout=subprocess.DEVNULL)
 
 
 class TimeLine:

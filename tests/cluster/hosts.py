@@ -18,14 +18,14 @@ import pyarrow.parquet as pq
 from s3_servers import Faulty, environment, faulty, rclone
 
 from raysynth.audit import verify
-from raysynth.cluster.session import ALIVE
+from raysynth.cluster.session import ALIVE, UNASKED
 from raysynth.runs import Run
 from raysynth.sources.examples import Examples
 
 NETWORK = "10.77.0"
 S3_ADDRESS = f"{NETWORK}.254"
 RAY = [sys.executable, "-c", "from ray.scripts.scripts import main; main()"]  # its own first line may name a path with a space
-NODE = {**ALIVE, "RAY_worker_niceness": "0"}
+NODE = {**ALIVE, **UNASKED, "RAY_worker_niceness": "0"}
 
 RECIPE = """
 name: wine

@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from raysynth.cluster.session import ALIVE
+from raysynth.cluster.session import ALIVE, UNASKED
 
 RAY = [
     sys.executable,
@@ -60,8 +60,14 @@ def interrupt_once_trained(folder: Path, process: "subprocess.Popen[str]") -> No
 def submit_and_interrupt(folder: Path) -> None:
     command = [sys.executable, "-m", "raysynth", "submit", str(folder / "wine.yaml"), "--address", ADDRESS]
     process = subprocess.Popen(command, env=as_a_user_has_it(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout is not None
+    log = ""
+    for line in process.stdout:  # the job before this one may have trained the model: there must be a job to interrupt
+        log += line
+        if '"job"' in line:
+            break
     Thread(target=interrupt_once_trained, args=(folder, process), daemon=True).start()
-    log = process.communicate()[0]
+    log += process.communicate()[0]
     say("interrupted", code=process.wait(120), log=log)
 
 
@@ -166,7 +172,7 @@ def main() -> None:
     (folder / ".env").write_text("SECRET=hush")
     (checkout / ".env").write_text("SECRET=hush")
     (checkout / "raysynth" / "__init__.py").write_text("import os\nprint('from the working directory, beside', os.listdir('.'))\n")
-    os.environ |= {**ALIVE, "RAY_AUTH_MODE": "token"}
+    os.environ |= {**ALIVE, **UNASKED, "RAY_AUTH_MODE": "token"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     subprocess.run([*RAY, "get-auth-token", "--generate"], check=True, timeout=60, **quiet)  # type: ignore[call-overload]
     token = Path.home() / ".ray" / "auth_token"

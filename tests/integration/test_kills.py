@@ -18,7 +18,7 @@ RECIPE = """
 evaluate: null
 name: cancer
 source: examples://breast-cancer
-train: {max_epochs: 8}
+train: {max_epochs: 6}
 generate: {rows: 40000, rows_per_part: 200, workers: 2}
 """
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow  # minutes; what watches over training is tried without Ray in tests/unit/test_limits.py
 Told = dict[str, Any]
 HERE = Path(__file__).parent
 DEADLINE_SECONDS = 1500  # minutes of starting workers where the machine is busy
@@ -36,7 +37,6 @@ def shrinks(tmp_path_factory: pytest.TempPathFactory) -> Told:
     return told_of("shrinks", tmp_path_factory.mktemp("shrinks"))
 
 
-@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_commands_time_ends_at_an_epochs_edge(shrinks: Told) -> None:
     shrunk = shrinks["shrunk"]
     assert shrunk["stopped"].startswith("cluster.max_seconds: "), shrunk
@@ -44,7 +44,6 @@ def test_a_killed_worker_is_replaced_and_the_commands_time_ends_at_an_epochs_edg
     assert shrunk["workers"][0] == 2 and shrunk["epochs"] >= 4, "it went on after the worker's death"
 
 
-@pytest.mark.slow
 def test_a_training_of_two_goes_on_alone_where_only_one_has_room(shrinks: Told) -> None:
     resumed = shrinks["resumed"]
     later = {workers for epoch, workers in resumed["workers"].items() if int(epoch) > resumed["before"]}
@@ -64,6 +63,5 @@ def test_labels_that_no_node_has_are_refused(stalls: Told) -> None:
     assert stalls["placed"].startswith("RecipeError: cluster.train_labels: {pool: nowhere}")
 
 
-@pytest.mark.slow
 def test_labels_that_no_node_has_are_given_up_where_any_node_will_do(shrinks: Told) -> None:
     assert shrinks["placed"] == "a model"
