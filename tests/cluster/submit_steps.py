@@ -166,6 +166,7 @@ def follow_through_a_gate(client: Any) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever runs this behind `&` ignores it, and children would too
     folder, checkout = Path(sys.argv[1]), Path(sys.argv[3])
     (folder / "wine.yaml").write_text(RECIPE.format(folder=folder))
     (checkout / "wine.yaml").write_text(RECIPE.format(folder=folder))
