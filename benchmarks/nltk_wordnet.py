@@ -37,7 +37,7 @@ def lay(wordnet: Path, folder: Path) -> None:
 
     corpus = folder / "corpora" / "wordnet"
     corpus.mkdir(parents=True)
-    for file in wordnet.iterdir():
+    for file in filter(Path.is_file, wordnet.iterdir()):  # Tk's resources lie beside, in a folder
         shutil.copy(file, corpus / file.name)
     lines = [f"{number:02d}\t{name}\t{_POS[name.split('.')[0]]}" for number, name in enumerate(LEXNAMES)]
     (corpus / "lexnames").write_text("\n".join(lines) + "\n")
