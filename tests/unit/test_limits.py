@@ -308,7 +308,7 @@ def test_seconds_to_train_are_those_of_all_attempts(monkeypatch: pytest.MonkeyPa
     began: list[float] = []
 
     class EnoughError(Exception):
-        pass
+        """One epoch is enough to see since when it counts."""
 
     def epoch(number: int, since: float) -> dict[str, Any]:
         began.append(since)
