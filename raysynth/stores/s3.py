@@ -12,7 +12,14 @@ from typing import Any, cast
 from uuid import uuid4
 
 import s3fs
-from botocore.exceptions import BotoCoreError, ClientError, EndpointConnectionError, HTTPClientError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    ProxyConnectionError,
+)
 from botocore.parsers import ResponseParserError
 from fsspec.exceptions import FSTimeoutError
 
@@ -198,7 +205,16 @@ _CODES = {
 _STATUSES = {404: _Kind.ABSENT, 412: _Kind.EXISTS, 416: _Kind.BEYOND_END} | dict.fromkeys(
     (408, 409, 429, 500, 502, 503, 504), _Kind.PASSING
 )
-_NO_REPLY = (HTTPClientError, ResponseParserError, FSTimeoutError, ConnectionError, TimeoutError, EndpointConnectionError)
+_NO_REPLY = (
+    HTTPClientError,
+    ResponseParserError,
+    FSTimeoutError,
+    ConnectionError,
+    TimeoutError,
+    EndpointConnectionError,
+    ConnectTimeoutError,
+    ProxyConnectionError,
+)
 _NO_REPLY_NAMES = {
     "ClientPayloadError",
     "ServerDisconnectedError",

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import pickle
+import socket
 import sys
 import threading
 import time
@@ -142,6 +143,21 @@ def test_a_dead_endpoint_is_told_within_seconds(root: str, monkeypatch: pytest.M
         seconds = _seconds_to_refuse(ask, root + "/x", "Check AWS_ENDPOINT_URL")
         print(f"\ndead endpoint: StoreError after {seconds:.1f} s")
         assert seconds < 15
+
+
+def test_a_server_that_takes_no_connection_is_asked_again(root: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one does whose queue is full, or whose host is off the net: nothing refuses, nothing answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as mute:
+        address = mute.getsockname()
+        queue = [socket.socket() for _ in range(4)]
+        for one in queue:
+            one.setblocking(False)
+            one.connect_ex(address)
+        use("http://{}:{}".format(*address), monkeypatch)
+        with pytest.raises(StoreError, match=r"Connect timeout.*AWS_ENDPOINT_URL and the network \(tried [2-9] times"):
+            store_for(root).read(root + "/x")
+        for one in queue:
+            one.close()
 
 
 def test_a_wrong_secret_is_told_within_seconds_and_not_repeated(
