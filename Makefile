@@ -32,7 +32,7 @@ check: .venv/.ready ## format, lint, types, floors, unit and contract tests
 
 test: check ## all of check, and the tests of integration, statistics, browser and cluster (skipped by name without Chromium, or namespaces)
 	@set -e
-	"$(BIN)/python" -m pytest tests/cluster tests/browser tests/integration tests/statistical -m "not slow" -n 3 --dist loadfile --no-loadscope-reorder --durations=25
+	"$(BIN)/python" -m pytest tests/cluster tests/browser tests/integration tests/statistical -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder --durations=25
 
 gpu: .venv/.ready ## the tests that need a GPU (skipped by name without one): training in bfloat16 by NCCL, rows drawn there
 	@"$(BIN)/python" -m pytest tests/gpu -m gpu -rs

@@ -80,7 +80,8 @@ def test_running_again_makes_nothing(golden: tuple[Path, Made]) -> None:
     assert {file: file.stat().st_mtime_ns for file in folder.rglob("*") if file.is_file() and file.name != "recipe.yaml"} == before
 
 
-@pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 4])
 def test_other_workers_give_the_same_parts_and_scores(golden: tuple[Path, Made], workers: int) -> None:
     folder, first = golden
     other = folder.parent / f"workers-{workers}"

@@ -12,6 +12,8 @@ from drivers import Driver
 
 from raysynth.audit import verify
 from raysynth.draws import Draws
+from raysynth.pipeline import run_to
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Run
 
 RECIPE = """
@@ -31,9 +33,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def golden(recipe: Path) -> list[str]:
-    Driver(recipe, recipe.parent / "golden").end()
-    return names(recipe.parent / "golden")
+def golden(cluster: None, recipe: Path) -> list[str]:
+    url = recipe.parent / "golden"
+    run_to(load_recipe(recipe, [f"run={url}"]))
+    return names(url)
 
 
 def names(url: Path) -> list[str]:

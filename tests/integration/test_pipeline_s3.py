@@ -14,6 +14,8 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import s3_servers
 
+from raysynth.pipeline import run_to
+from raysynth.recipe_files import load_recipe
 from raysynth.runs import Run
 
 RECIPE = """
@@ -41,9 +43,10 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def on_disk(recipe: Path) -> list[str]:
-    run(recipe, str(recipe.parent / "run"), {})
-    return names(str(recipe.parent / "run"))
+def on_disk(cluster: None, recipe: Path) -> list[str]:
+    url = str(recipe.parent / "run")
+    run_to(load_recipe(recipe, [f"run={url}"]))
+    return names(url)
 
 
 def names(url: str) -> list[str]:
