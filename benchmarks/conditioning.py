@@ -36,12 +36,12 @@ HEAD = ["| where | rows | detector AUC | filtered halves | per row |", "| --- | 
 def compare(model: Model, where: dict[str, Any], free: Any, rows: int) -> str:
     """A line of the table: at most `rows` rows of each kind."""
     sampler = Sampler(model, seed=SEED + 1, where=where)
-    filtered = free.filter(satisfied(sampler.where, free))
+    filtered = free.filter(satisfied(sampler.cases[0].where, free))
     size = min(rows, filtered.num_rows // 2)
     made = sampler.range(0, size)
     levels = levels_of(free)
     one, two, other = (features(t, levels) for t in (made, filtered.slice(0, size), filtered.slice(size, size)))
-    first = model.generator.sample(Draws.range(SEED, "acceptance", 0, model.generator.kernel_rows), sampler.given)
+    first = model.generator.sample(Draws.range(SEED, "acceptance", 0, model.generator.kernel_rows), sampler.cases[0].given)
     cost = 1 / max(float(np.mean(first.accepted)), 1e-9) if first.accepted is not None else 1.0
     return f"{size:,} | {detector_auc(one, two):.3f} | {detector_auc(two, other):.3f} | {cost:.1f} |"
 

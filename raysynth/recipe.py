@@ -217,7 +217,8 @@ class Generate(Keys):
     )
     where: dict[str, Annotated[Any, AfterValidator(condition)]] = Field(
         default_factory=dict,
-        description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, or a text's beginning {starts}.",
+        description="Conditions that every row satisfies: a value, a list, a range {min, max, over, under}, a text's beginning {starts}; or "
+        "{shares}: equal, as_is, or each value with its share of the rows.",
     )
     unique: Annotated[Literal[True] | tuple[str, ...] | None, BeforeValidator(columns_or_all)] = Field(
         default=None,

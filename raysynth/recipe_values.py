@@ -12,6 +12,7 @@ from raysynth.errors import RecipeError, StoreError
 from raysynth.expressions import Expression
 from raysynth.parts import QUERIED
 from raysynth.sources._files import matched
+from raysynth.where import NO_SHARES, is_shares
 
 FORMATS = {
     "examples": r"examples://.+",
@@ -52,9 +53,15 @@ def condition(value: Any) -> Any:
         bounds = cast("Mapping[str, Any]", value)
         if set(bounds) == {"starts"} and isinstance(bounds["starts"], str) and bounds["starts"]:
             return value
+        if set(bounds) == {"shares"}:
+            if not is_shares(bounds["shares"]):
+                raise refused(NO_SHARES)
+            return value
         right = set(bounds) <= {"min", "max", "over", "under"} and all(_is_scalar(bound) for bound in bounds.values())
         if not bounds or not right or {"min", "over"} <= set(bounds) or {"max", "under"} <= set(bounds):
-            raise refused("a range takes min or over, and max or under; how a text begins is {starts: …}")
+            raise refused(
+                "a range takes min or over, and max or under; how a text begins is {starts: …}, and how often each value is had {shares: …}"
+            )
     elif isinstance(value, list):
         if not value or not all(_is_scalar(item) for item in cast("list[Any]", value)):
             raise refused("a set takes one or more values")

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from raysynth.cases import Case, case_of, cases_of
 from raysynth.derived import expressions_of
 from raysynth.draws import Draws, SeededDraws
 from raysynth.errors import RecipeError, RuleError
@@ -63,9 +64,7 @@ class Sampler:
         self.model = model
         self.seed = seed
         self.max_attempts = max_attempts
-        self.where = parse_where(where or {}, model.schema)
-        learnt = model.schema.learnt
-        self.given = model.codec.condition({name: condition for name, condition in self.where.items() if name in learnt})
+        self.cases = cases_of(parse_where(where or {}, model.schema), model)
         self.rules = [Expression.parse(rule, f"rules.{i}") for i, rule in enumerate(rules)]
         self.filters = tuple(filters)
         self.derive = expressions_of(model.schema, model.derive)
@@ -73,6 +72,10 @@ class Sampler:
             rule.holds(model.schema.arrow.empty_table())  # one that does not fit the schema is refused here, before any row
         self.rejects: Counter[str] = Counter()
         self._probed, self._refusal = False, ""
+
+    @property
+    def _conditioned(self) -> bool:
+        return any(case.where for case in self.cases)
 
     def to_gpu(self) -> None:
         """From now on the rows are drawn there: the same distribution, and not the bytes of the CPU."""
@@ -148,7 +151,7 @@ class Sampler:
         probe = self.model.generator.probe_rows
         if isinstance(self.model.generator, Remote) and (rows or 0) < probe:
             return
-        if not self._probed and (self.rules or self.filters or self.where):
+        if not self._probed and (self.rules or self.filters or self._conditioned):
             acceptance = self.acceptance(probe, enough=LEAST_ACCEPTANCE)
             if acceptance < LEAST_ACCEPTANCE:
                 key, loosen = (
@@ -198,18 +201,32 @@ class Sampler:
 
     def _draw(self, draws: Draws) -> tuple[pa.Table, Failed]:
         """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check."""
+        case_of_row = case_of(self.cases, draws)
+        found: list[tuple[NDArray[np.int64], pa.Table, Failed]] = []
+        for number in np.unique(case_of_row):
+            rows = np.flatnonzero(case_of_row == number)
+            found.append((rows, *self._draw_case(self.cases[number], draws.take(rows))))
+        if len(found) == 1:
+            return found[0][1:]
+        order = np.argsort(np.concatenate([rows for rows, *_ in found]))
+        checks = list(found[0][2])
+        return pa.concat_tables([table for _, table, _ in found]).take(order), {
+            name: np.concatenate([failed[name] for *_, failed in found])[order] for name in checks
+        }
+
+    def _draw_case(self, case: Case, draws: Draws) -> tuple[pa.Table, Failed]:
         step = self.model.generator.step_rows
         padded = draws.take(np.arange(-(-len(draws) // step) * step) % len(draws))
-        batch = self.model.generator.sample(padded, self.given)
+        batch = self.model.generator.sample(padded, case.given)
         table = self.model.codec.decode(batch, padded).slice(0, len(draws))
         for name, expression in self.derive.items():
             table = table.append_column(name, expression.evaluate(table))
         table = table.select(self.model.schema.names).cast(self.model.schema.arrow)
         failed: Failed = {}
         if batch.accepted is not None:
-            failed["where" if self.where else "the generator"] = ~batch.accepted[: len(draws)]
-        if self.where:
-            failed["where"] = ~satisfied(self.where, table) | failed.get("where", np.zeros(len(draws), dtype=np.bool_))
+            failed["where" if case.where else "the generator"] = ~batch.accepted[: len(draws)]
+        if case.where:
+            failed["where"] = ~satisfied(case.where, table) | failed.get("where", np.zeros(len(draws), dtype=np.bool_))
         failed |= {f"rule '{rule.text}'": ~rule.holds(table) for rule in self.rules}
         texts = rows_as_texts(table) if self.filters else table
         return table, failed | {f"filter {one.name}": ~one.holds(texts) for one in self.filters}

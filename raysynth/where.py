@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from difflib import get_close_matches
+from math import inf
 from typing import Any, cast
 
 import numpy as np
@@ -62,9 +63,23 @@ class Starts:
         return np.asarray(filled.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
+@dataclass(frozen=True)
+class Shares(Values):
+    """One of these values, and each in its share of the rows. `shares`: of the values, then of null where it is one of them, in any unit.
+    `named`: equal or as_is, where values and shares are still to be taken from the model (cases.py); all rows hold until then."""
+
+    shares: tuple[float, ...] = ()
+    named: str = ""
+
+    def holds(self, column: pa.Array | pa.ChunkedArray) -> NDArray[np.bool_]:
+        return np.ones(len(column), np.bool_) if self.named else super().holds(column)
+
+
 Condition = Values | Range | Starts
 Where = Mapping[str, Condition]
 
+NAMED_SHARES = ("equal", "as_is")
+NO_SHARES = "shares takes equal, as_is, or each value with its share, such as {low: 3, high: 1}, and nothing beside it"
 _BOUNDS = {"min", "max", "over", "under"}
 
 
@@ -72,7 +87,7 @@ def parse_where(raw: Mapping[str, Any], schema: Schema) -> dict[str, Condition]:
     """`{carrier: [UA, AA], distance: {min: 100, under: 900}, tailnum: null}` → conditions. RecipeError names the key and value.
 
     A scalar is one value, a list a set, a mapping a range with min or over (exclusive) and max or under (exclusive); of a text,
-    `{starts: …}` says how it begins.
+    `{starts: …}` says how it begins. `{shares: {UA: 2, AA: 1}}` is a set of which each value has its share of the rows.
     """
     return {name: _condition(name, value, _column(name, schema)) for name, value in raw.items()}
 
@@ -102,6 +117,8 @@ def _condition(name: str, value: Any, column: Column) -> Condition:
         )
     if isinstance(value, Mapping) and "starts" in value:
         return _starts(name, cast("Mapping[str, Any]", value), column)
+    if isinstance(value, Mapping) and "shares" in value:
+        return _shares(name, cast("Mapping[str, Any]", value), column)
     if isinstance(value, Mapping):
         return _range(name, cast("Mapping[str, Any]", value), column)
     values = cast("list[Any]", value) if isinstance(value, list | tuple | set | frozenset) else [value]
@@ -123,6 +140,28 @@ def _starts(name: str, asked: Mapping[str, Any], column: Column) -> Starts:
     if column.kind != "text":
         raise RecipeError(f"where.{name}: starts needs a column of kind text, and this column is of kind {column.kind}")
     return Starts(text)
+
+
+def _shares(name: str, asked: Mapping[str, Any], column: Column) -> Shares:
+    dealt = asked["shares"]
+    if set(asked) != {"shares"} or not is_shares(dealt):
+        raise RecipeError(f"where.{name}: {NO_SHARES} (got {dict(asked)})")
+    nothing = pa.array([], column.type)
+    if isinstance(dealt, str):
+        return Shares(nothing, named=dealt)
+    known = pa.array([_scalar(name, value, column).as_py() for value in dealt], column.type)
+    if len(known.unique()) < len(known):
+        raise RecipeError(f"where.{name}: two of the values with shares are one (got {list(dealt)})")
+    return Shares(known, asked=tuple(dealt), shares=tuple(float(share) for share in dealt.values()))
+
+
+def is_shares(dealt: Any) -> bool:
+    """Whether it may stand behind `shares`, in any column."""
+    if not isinstance(dealt, Mapping):
+        return dealt in NAMED_SHARES
+    shares = list(cast("Mapping[Any, Any]", dealt).values())
+    numbers = all(isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share < inf for share in shares)
+    return numbers and 0 < sum(shares) < inf and None not in dealt
 
 
 def _range(name: str, bounds: Mapping[str, Any], column: Column) -> Range:

@@ -18,7 +18,11 @@ RunUrl = Annotated[str, typer.Argument(metavar="RUN", help="the run: a folder or
 Overrides = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="override a key: --set train.workers=4")]
 Conditions = Annotated[
     list[str] | None,
-    typer.Option("--where", metavar="COLUMN=VALUE", help=r"a value, \[a, b], {min: 1, max: 9} or {starts: Once}; may be repeated"),
+    typer.Option(
+        "--where",
+        metavar="COLUMN=VALUE",
+        help=r"a value, \[a, b], {min: 1, max: 9}, {starts: Once} or {shares: equal}; may be repeated",
+    ),
 ]
 
 

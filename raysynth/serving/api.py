@@ -35,9 +35,20 @@ Beginning = Annotated[
     dict[Literal["starts"], Annotated[str, Field(min_length=1, max_length=10_000)]],
     Field(min_length=1, max_length=1, description="how a text begins"),
 ]
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Dealt = Annotated[
+    dict[
+        Literal["shares"],
+        Literal["equal", "as_is"] | Annotated[dict[str, Share], Field(min_length=1, max_length=1000)],
+    ],
+    Field(min_length=1, max_length=1, description="each value's share of the rows"),
+]
 Where = Annotated[
-    dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=1000)] | Bounds | Beginning],
-    Field(max_length=100, description="column → a value, a list of values, a range, or how a text begins; null is a value"),
+    dict[str, Scalar | Annotated[list[Scalar], Field(min_length=1, max_length=1000)] | Bounds | Beginning | Dealt],
+    Field(
+        max_length=100,
+        description="column → a value, a list of values, a range, how a text begins, or the share of each value; null is a value",
+    ),
     AfterValidator(_of_characters),
 ]
 

@@ -166,8 +166,8 @@ def _told(error: Mapping[str, Any]) -> str:
     steps = [str(step) for step in error["loc"][1:]] or [str(error["loc"][0])]
     if steps[0] == "where" and len(steps) > 1:
         return (
-            f"where.{steps[1]}: must be a value, a list of values, a range with min or over and max or under, or {{starts: …}}, which "
-            "takes a text of 1 to 10,000 characters"
+            f"where.{steps[1]}: must be a value, a list of values, a range with min or over and max or under, {{starts: …}}, which "
+            "takes a text of 1 to 10,000 characters, or {{shares: …}}, which takes equal, as_is, or each value with its share"
         )
     return f"{'.'.join(steps)}: {error['msg']}"
 

@@ -16,7 +16,7 @@ from raysynth.stages.augment import ops_of
 from raysynth.stages.first_rows import FirstRows
 from raysynth.stages.known import knowledge_of
 from raysynth.stages.model_parts import parts_of
-from raysynth.where import parse_where
+from raysynth.where import Shares, parse_where
 
 SAID_ROWS = 200
 """So many rows say how long prompts and answers are."""
@@ -44,7 +44,8 @@ def _generator(recipe: Recipe, first: FirstRows, train: pa.Table) -> Iterator[Ca
     if (known := knowledge_of(recipe)) is not None:
         generator.know(known)
     generator.remember(codec.encode(train.slice(0, generator.pool_rows)))
-    where = parse_where(recipe.generate.where, first.schema)
+    asked = parse_where(recipe.generate.where, first.schema)
+    where = {name: condition for name, condition in asked.items() if not (isinstance(condition, Shares) and condition.named)}
     some = train.slice(0, min(SAID_ROWS, recipe.generate.rows))
     draws = Draws.range(recipe.seed, "generate", 0, some.num_rows)
     said = generator.foreseen(draws, codec.condition(where) if where else None, codec.encode(some))

@@ -96,10 +96,10 @@ def naive(model: Model, row: int, rules: tuple[str, ...], where: Mapping[str, An
     for attempt in range(1000):
         draws = Draws.of(SEED, "generate", numbers(row)).attempt(attempt)
         filled = draws.take(np.zeros(model.generator.kernel_rows, dtype=np.int64))
-        batch = model.generator.sample(filled, sampler.given)
+        batch = model.generator.sample(filled, sampler.cases[0].given)
         table = model.codec.decode(batch, filled).slice(0, 1)
         table = table.append_column("dear", pc.greater(table["price"], 20.0))
-        held = satisfied(sampler.where, table) & (batch.accepted is None or batch.accepted[0])
+        held = satisfied(sampler.cases[0].where, table) & (batch.accepted is None or batch.accepted[0])
         if held[0] and all(Expression.parse(rule, "rules").holds(table)[0] for rule in rules):
             return table.to_pylist()[0], attempt
     raise AssertionError(f"row {row}: 1000 attempts")
@@ -156,7 +156,7 @@ def test_every_row_meets_where_and_rules(model: Model, where: str) -> None:
     rows = sampler.range(0, ROWS)
     assert rows.num_rows == ROWS
     assert rows.schema == model.schema.arrow
-    assert satisfied(sampler.where, rows).all()
+    assert satisfied(sampler.cases[0].where, rows).all()
     for rule in RULES:
         assert Expression.parse(rule, "rules").holds(rows).all()
 
@@ -166,7 +166,7 @@ def test_conditioned_rows_are_distributed_as_the_filtered_ones(model: Model, nam
     """p > 0.0005 of each of 30 tests, whose seeds are fixed."""
     sampler = Sampler(model, seed=SEED + 1, where=WHERES[name])
     made, free = sampler.range(0, 3000), Sampler(model, seed=SEED).range(0, 12_000)
-    wanted = free.filter(pa.array(satisfied(sampler.where, free)))
+    wanted = free.filter(pa.array(satisfied(sampler.cases[0].where, free)))
     assert wanted.num_rows > 400
     for column in ("price", "meters", "day", "stock"):
         one, two = (np.asarray(rows[column].to_numpy()).astype("float64") for rows in (made, wanted))
@@ -256,3 +256,67 @@ def test_what_is_called_between_kernels_can_end_the_work(model: Model) -> None:
     with pytest.raises(GoneError):
         Sampler(model, seed=3).pieces([(3, np.arange(20 * model.generator.kernel_rows, dtype=np.uint64))], between=between)
     assert len(calls) == 3
+
+
+DEALT: dict[str, Any] = {"grade": {"shares": {"a": 1, "b": 1, "c": 2}}, "sold": {"shares": "as_is"}}
+
+
+def test_values_have_the_shares_asked_for_and_columns_with_shares_say_nothing_of_one_another(model: Model) -> None:
+    plain, rows = (Sampler(model, seed=5, where=where).range(0, 6000) for where in ({}, DEALT))
+    counts = {entry["values"]: entry["counts"] for entry in rows["grade"].value_counts().to_pylist()}
+    assert max(abs(counts[name] / 6000 - share) for name, share in (("a", 0.25), ("b", 0.25), ("c", 0.5))) < 0.02
+    sold = [pc.mean(table["sold"].cast(pa.int8())).as_py() for table in (plain, rows)]
+    assert abs(sold[0] - sold[1]) < 0.03
+    odds = [chi2_contingency(_counted(table)).pvalue for table in (plain, rows)]
+    assert odds[0] < 1e-6 < 1e-3 < odds[1], "here one tells of the other, there it does not"
+
+
+def _counted(rows: pa.Table) -> NDArray[np.int64]:
+    """(3 grades, sold or not) rows."""
+    return np.array(
+        [
+            [pc.sum(pc.and_(pc.equal(rows["grade"], name), pc.equal(rows["sold"], sold))).as_py() for sold in (True, False)]
+            for name in "abc"
+        ]
+    )
+
+
+def test_a_row_has_its_case_whoever_asks_and_each_case_its_own_law(model: Model) -> None:
+    sampler = Sampler(model, seed=5, where=DEALT, rules=["stock % 2 == 0"])
+    whole = sampler.range(0, 1500)
+    assert sampler.range(700, 750).equals(whole.slice(700, 50)) and sampler.range(3, 4).equals(whole.slice(3, 1))
+    assert all(stock % 2 == 0 for stock in whole["stock"].to_pylist())
+    alone = Sampler(model, seed=6, where={"grade": "c", "sold": False}, rules=["stock % 2 == 0"]).range(0, 1500)
+    mine = whole.filter(pc.and_(pc.equal(whole["grade"], "c"), pc.invert(whole["sold"])))
+    assert mine.num_rows > 200
+    for name in ("price", "meters", "stock"):
+        assert ks_2samp(mine[name].to_numpy(), alone[name].to_numpy()).pvalue > 1e-3, name
+
+
+def test_shares_may_be_equal_and_null_is_a_value_only_as_it_is(model: Model) -> None:
+    equal, as_is = (
+        Sampler(model, seed=1, where={"grade": {"shares": named}}).range(0, 4000)["grade"] for named in ("equal", "as_is")
+    )
+    assert equal.null_count == 0 and {entry["values"] for entry in equal.value_counts().to_pylist()} == {"a", "b", "c"}
+    assert all(abs(entry["counts"] / 4000 - 1 / 3) < 0.03 for entry in equal.value_counts().to_pylist())
+    assert abs(as_is.null_count / 4000 - Sampler(model, seed=2).range(0, 4000)["grade"].null_count / 4000) < 0.03
+
+
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ({"grade": {"shares": {"a": 1, "z": 1}}}, "no train row has 'z'"),
+        ({"grade": {"shares": "alike"}}, "shares takes equal, as_is, or each value"),
+        ({"grade": {"shares": {"a": -1, "b": 2}}}, "shares takes equal"),
+        ({"grade": {"shares": {"a": 0}}}, "shares takes equal"),
+        ({"grade": {"shares": {"a": 1}, "min": 3}}, "and nothing beside it"),
+        ({"stock": {"shares": {"1": 1, "01": 1}}}, "two of the values with shares are one"),
+        ({"stock": {"shares": {"1.5": 1}}}, "no value of type int64"),
+        ({"price": {"shares": "equal"}}, "List some of them"),
+        ({"dear": {"shares": "equal"}}, "for columns that are learnt"),
+        ({"stock": {"shares": "as_is"}, "day": {"shares": "equal"}}, "values"),
+    ],
+)
+def test_shares_that_cannot_be_dealt_are_refused(model: Model, where: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError, match=told):
+        Sampler(model, seed=1, where=where)

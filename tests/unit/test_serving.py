@@ -25,7 +25,14 @@ from raysynth.sampler import Sampler
 from raysynth.serving.registry import Published, Served, read_published
 
 SAMPLE = "/v1/models/shop/sample"
-WHERES: list[dict[str, Any]] = [{}, {"grade": ["=1+1", None]}, {"stock": {"min": 4, "under": 9}, "sold": False}, {"dear": True}]
+DEALT = {"grade": {"shares": {"=1+1": 3, "plain": 1}}, "sold": {"shares": "as_is"}}
+WHERES: list[dict[str, Any]] = [
+    {},
+    {"grade": ["=1+1", None]},
+    {"stock": {"min": 4, "under": 9}, "sold": False},
+    {"dear": True},
+    DEALT,
+]
 
 
 CLOSED = (
@@ -115,7 +122,7 @@ def test_long_answers_cut_anywhere_are_one(server: Server, served: Served) -> No
 
 
 def test_64_concurrent_requests_share_kernels_and_get_their_own_rows(server: Server, served: Served) -> None:
-    asked = [{"rows": 50 + n, "seed": n % 5, "offset": 7 * n, "where": WHERES[n % 4]} for n in range(64)]
+    asked = [{"rows": 50 + n, "seed": n % 5, "offset": 7 * n, "where": WHERES[n % 5]} for n in range(64)]
     accept = {"accept": formats.FORMATS["arrow"]}
 
     async def all_at_once() -> list[httpx.Response]:
@@ -281,6 +288,11 @@ def test_rules_that_cannot_be_met_are_told(server: Server) -> None:
         ({"rows": 1, "where": {"stock": {"min": 5, "max": 1}}}, 422, "empty"),
         ({"rows": 1, "where": {"grade": "never seen"}}, 422, "never seen"),
         ({"rows": 1, "where": {"stock": 1e400}}, 422, "stock"),
+        ({"rows": 1, "where": {"grade": {"shares": "alike"}}}, 422, "shares"),
+        ({"rows": 1, "where": {"grade": {"shares": {"plain": -1}}}}, 422, "shares"),
+        ({"rows": 1, "where": {"grade": {"shares": {"plain": 0}}}}, 422, "shares"),
+        ({"rows": 1, "where": {"grade": {"shares": {"never seen": 1}}}}, 422, "never seen"),
+        ({"rows": 1, "where": {"grade": {"shares": {"plain": 1}, "min": 1}}}, 422, "where.grade"),
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
