@@ -4,6 +4,8 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
+# pip compiles nothing, which is two thirds of an installation: Python does, once, what is imported, and keeps it unless told not to.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo check test test-all gpu bench clean
 help: ## what there is
@@ -13,8 +15,8 @@ help: ## what there is
 	@set -e
 	test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
 	"$(BIN)/python" -m pip install -q --upgrade pip
-	"$(BIN)/python" -m pip install -q -c constraints.txt torch==2.13.0
-	"$(BIN)/python" -m pip install -q -c constraints.txt -e '.[examples,text,llm,image,onnx,dev]'
+	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt torch==2.13.0
+	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt -e '.[examples,text,llm,image,onnx,dev]'
 	touch .venv/.ready
 
 demo: .venv/.ready ## 100,000 synthetic flights on an embedded Ray, checked and published

@@ -9,8 +9,10 @@ import pyarrow as pa
 import pytest
 import torch
 
+from raysynth.codecs.tabular import Tabular
 from raysynth.codecs.text import Text
 from raysynth.draws import Draws, row_words
+from raysynth.generators.autoregressive import Autoregressive
 from raysynth.generators.language_model import LanguageModel
 from raysynth.layout import Facts, Tokens
 from raysynth.models import Model
@@ -39,6 +41,7 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
     "image.perspective": [{"boxes": "boxes", "masks": ("mask",)}],
     "image.resize": [{"boxes": "boxes", "masks": ("mask",), "size": (9, 20), "fit": "crop"}],
     "image.rotate": [{"boxes": "boxes", "masks": ("mask",)}, {"column": "photo", "degrees": 90.0, "fill": "white"}],
+    "tabular.impute": [{"model": "memory://test-ops/run"}, {"model": "memory://test-ops/run", "columns": ("pay",)}],
     "tabular.jitter": [{}, {"scale": 0.5, "columns": ("age",)}],
     "tabular.balance": [{"column": "town"}, {"column": "bought", "to": {"true": 3, "false": 1}}],
     "tabular.mixup": [{"target": "bought"}, {"target": "town", "alpha": 1.0, "pool_rows": 5}],
@@ -161,12 +164,20 @@ def writer() -> Model:
     return Model(SCHEMA, {}, codec, generator, "digest", {})
 
 
+@cache
+def filler() -> Model:
+    """A network of the same columns as a table, that has learnt nothing."""
+    codec = Tabular(SCHEMA)
+    layout = codec.settle(codec.observe(PLAIN))
+    return Model(SCHEMA, {}, codec, initialise(lambda: Autoregressive(layout, hidden=8), 7), "digest", {})
+
+
 def settled(name: str, options: dict[str, Any], cut: int) -> Op:
     op, rows = find("ops", name)(schema_for(name), **options), rows_for(name)
     if isinstance(op, Asking):
         op.replies = replies
     if isinstance(op, Lent):
-        op.lend(writer())
+        op.lend(writer() if name.startswith("text.") else filler())
     stats = [found for start in range(0, rows.num_rows, cut) if (found := op.observe(rows.slice(start, cut))) is not None]
     op.settle(reduce(lambda one, other: one.merge(other), stats) if stats else None)
     return op

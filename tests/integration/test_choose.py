@@ -25,6 +25,7 @@ def choice(tmp_path: Path) -> dict[str, Any]:
     return json.loads(folder.read(choose.CHOICE))
 
 
+@pytest.mark.slow
 def test_a_choice_says_what_it_tried_is_made_once_and_is_what_is_trained(
     cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,18 +39,30 @@ def evaluated(folder: Path, *overrides: str) -> tuple[dict[str, Any], str, str]:
     return scores, evaluation.read("report.html").decode(), evaluation.id
 
 
-def test_pictures_are_scored_shown_and_gated(cluster: None, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def first(cluster: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any], str, str]:
+    """Its folder, and what `evaluated` says of it."""
+    folder = tmp_path_factory.mktemp("shapes")
     rows = law(240, 1, side=80, encoding="jpeg").drop_columns(["height", "width"])
     for number in range(3):
-        pq.write_table(rows.slice(80 * number, 80), tmp_path / f"{number}.parquet")
-    (tmp_path / "recipe.yaml").write_text(RECIPE.format(folder=tmp_path))
-    scores, page, id_ = evaluated(tmp_path)
+        pq.write_table(rows.slice(80 * number, 80), folder / f"{number}.parquet")
+    (folder / "recipe.yaml").write_text(RECIPE.format(folder=folder))
+    return folder, *evaluated(folder)
+
+
+def test_pictures_are_scored_shown_and_gated(first: tuple[Path, dict[str, Any], str, str]) -> None:
+    _, scores, page, _ = first
     for name in ("image_frechet", "image_diversity", "image_utility_synthetic", "image_utility_mix", "image_label_fidelity"):
         assert scores[name]["value"] is not None, scores[name]
     assert scores["image_memorised"]["value"] == 0.0 and scores["image_copies"]["value"] == 0.0
     assert scores["image_coverage"]["value"] < 0.5 < scores["image_coverage"]["ceiling"], "an epoch is not enough"
     assert scores["image_utility_real"]["facts"]["rows"] <= 100
     assert "<p>synthetic</p>" in page and "<p>real</p>" not in page and "image_coverage &gt; 0.9" in page
-    again, shown, other = evaluated(tmp_path, "evaluate.real_pictures=true", "generate.workers=1")
+
+
+@pytest.mark.slow
+def test_real_pictures_are_shown_where_asked_for_and_scores_are_anybody_s(first: tuple[Path, dict[str, Any], str, str]) -> None:
+    folder, scores, _, id_ = first
+    again, shown, other = evaluated(folder, "evaluate.real_pictures=true", "generate.workers=1")
     assert other != id_ and "<p>real</p>" in shown and "<p>nearest real</p>" in shown
     assert again == scores, "whoever scores them, and however many"

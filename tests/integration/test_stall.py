@@ -46,7 +46,7 @@ def hanging() -> Callable[[int], None]:
     return lambda item: time.sleep(FOR_EVER)
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("keep", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_an_item_that_hangs_is_made_again_and_no_item_that_ended_is(tmp_path: Path, keep: bool) -> None:
     with limited(recipe(stall_seconds=SLOW_SECONDS)):
         made = list(map_items(range(8), partial(hanging_once, tmp_path), workers=2, keep=keep))

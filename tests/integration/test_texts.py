@@ -76,10 +76,13 @@ def test_texts_go_the_whole_way(tmp_path: Path) -> None:
     scores = {score["name"]: score["value"] for score in whole.evaluation.read_json("scores.json")["scores"]}
     assert scores["text_copies"] is not None and scores["label_fidelity"] is not None and scores["distinct_2"] > 0
 
-    alone = made(tmp_path, 1, "generate").synthetic
-    assert alone is not None and alone.manifest()["name"].equals(whole.synthetic.manifest()["name"]), (
-        "one worker makes the same bytes"
-    )
+
+@pytest.mark.slow
+def test_one_worker_makes_the_same_texts(tmp_path: Path) -> None:
+    (tmp_path / "shards").mkdir()
+    write_shards(tmp_path / "shards")
+    names = [folder.manifest()["name"] for workers in (2, 1) if (folder := made(tmp_path, workers, "generate").synthetic)]
+    assert len(names) == 2 and names[0].equals(names[1])
 
 
 @pytest.mark.slow
