@@ -166,6 +166,43 @@ class Autoregressive(Trained):
     def _weights(self, draws: Draws, masks: Masks) -> NDArray[np.float64]:
         return self._propose(draws, masks)[1]
 
+    @torch.inference_mode()
+    def fill(self, codes_BF: NDArray[np.int32], known_BF: NDArray[np.bool_], draws: Draws, masks: Masks) -> NDArray[np.int32]:
+        """The codes, those that are not known drawn given those that are, each row's own: in the plain order, within the masks."""
+        codes_BF = codes_BF.copy()
+        x_BK = torch.zeros(len(codes_BF), self.read.shape[0], device=self.read.device)  # what is not known yet is read as nothing
+        varied = [i for i in self.order if self.sizes[i] > 1]
+        for i in varied:
+            self._put(x_BK, i, codes_BF, np.flatnonzero(known_BF[:, i]))
+        for i in varied:
+            rows = np.flatnonzero(~known_BF[:, i])
+            if len(rows):
+                codes_BF[rows, i] = self._filled(i, x_BK, rows, masks.get(i), draws)
+                self._put(x_BK, i, codes_BF, rows)
+        return codes_BF
+
+    def _put(self, x_BK: Tensor, i: int, codes_BF: NDArray[np.int32], rows: NDArray[np.int64]) -> None:
+        codes = torch.from_numpy(codes_BF[rows, i].astype(np.int64)).to(x_BK.device)
+        x_BK[torch.from_numpy(rows).to(x_BK.device), self._bounds[i] : self._bounds[i + 1]] = self._table(i).index_select(0, codes)
+
+    def _filled(
+        self, i: int, x_BK: Tensor, rows: NDArray[np.int64], mask: NDArray[np.bool_] | None, draws: Draws
+    ) -> NDArray[np.int64]:
+        """(len(rows),) codes of field i, given what stands in their lines of x_BK."""
+        uniform = draws.take(rows).uniform(f"field-{i}").astype(np.float32)
+        made: list[NDArray[np.int64]] = []
+        for start in range(0, len(rows), CHUNK_ROWS):
+            some = torch.from_numpy(_padded(rows[start : start + CHUNK_ROWS])).to(x_BK.device)
+            p_CS = torch.softmax(self._logits(i, x_BK.index_select(0, some), self.read[:, i]), dim=1)
+            cdf_CS = torch.cumsum(p_CS if mask is None else p_CS * torch.from_numpy(mask).to(p_CS), dim=1)
+            total_C = cdf_CS[:, -1]
+            uniform_C = torch.zeros(len(some), device=x_BK.device)
+            uniform_C[: len(rows) - start] = torch.from_numpy(uniform[start : start + CHUNK_ROWS]).to(x_BK.device)
+            below_C = torch.minimum(uniform_C * total_C, torch.nextafter(total_C, torch.zeros_like(total_C)))
+            found = torch.searchsorted(cdf_CS, below_C[:, None], right=True)[:, 0].clamp(max=self.sizes[i] - 1)
+            made.append(found.cpu().numpy()[: len(rows) - start])
+        return np.concatenate(made)
+
     def load(self, arrays: Arrays, facts: Facts) -> None:
         super().load(arrays, facts)
         self.forget()
