@@ -4,8 +4,9 @@
 
 Of adult.train every fifth cell is hidden by chance. `autoregressive` learns from what is left, and tabular.impute fills it in;
 IterativeImputer (as it comes, categories as numbers, what it says rounded to the nearest one there is) does too, once by its means and once
-drawing from its posterior. Accuracy: over all hidden cells, how often the very value is found, and of a number one within a tenth of the column's spread;
-the mean over the columns. C2ST: the AUC of a detector of the filled rows against adult.test. Writes its table into docs/benchmarks.md.
+drawing from its posterior. Accuracy: of the hidden cells of a column, how often the very value is found, and of a number one within a tenth
+of the column's spread; the mean over the columns. C2ST: the AUC of a detector of the filled rows against adult.test. Writes its table into
+docs/benchmarks.md.
 """
 
 import time
