@@ -47,6 +47,10 @@ bench: .venv/.ready ## quality and speed on the folder that RAYSYNTH_DATA names
 	"$(BIN)/python" benchmarks/evaluate.py
 	"$(BIN)/python" benchmarks/serve.py
 	"$(BIN)/python" benchmarks/scaling.py
+	"$(BIN)/python" benchmarks/fairness.py
+	"$(BIN)/python" benchmarks/imputation.py
+	"$(BIN)/python" benchmarks/text.py
+	"$(BIN)/python" benchmarks/images.py
 
 test-all: check ## everything, the slow tests too
 	@"$(BIN)/python" -m pytest tests/integration tests/statistical tests/browser tests/cluster -n 2 --dist loadfile
