@@ -8,16 +8,18 @@ from typing import Annotated, Any, ClassVar, cast
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysynth.cells import pc
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.layout import Batch, Fields, FieldsGiven
 from raysynth.ops.base import Lent
 from raysynth.schema import Schema
 from raysynth.where import Range
+
+pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unions of types
 
 
 class Impute(Lent):
