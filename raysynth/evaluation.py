@@ -275,8 +275,9 @@ def _size_function(name: str, value: Value) -> Value:
         raise RefusedError(f"{name} takes images, not {value.type}")
     if isinstance(value, pa.Scalar):
         return pa.scalar(None, pa.int64())
-    cells = [cell["bytes"] if cell is not None else None for cell in value.to_pylist()]
-    sizes = [size_of(data) if data is not None else None for data in cells]
+    from raysynth.pictures import views_of  # tables need none of it
+
+    sizes = [size_of(data) if data is not None else None for data in views_of(value)]
     return pa.array([None if size is None else size[_SIDES.index(name)] for size in sizes], pa.int64())
 
 
