@@ -64,7 +64,7 @@ from raysynth.stages import augment, prepare
 recipe = load_recipe(sys.argv[1])
 run = Run(recipe.run)
 with one_session():
-    prepared = prepare.run(recipe, run)
+    prepared = prepare.run(recipe, run, learns=False)
     if len(sys.argv) == 2:
         augment.run(recipe, run, prepared)
 """
