@@ -4,8 +4,9 @@
 SHELL := /bin/sh
 PYTHON ?= python3
 BIN := .venv/bin
-# pip compiles nothing, which is two thirds of an installation: Python does, once, what is imported, and keeps it unless told not to.
+# pip compiles nothing, which is two thirds of an installation: Python compiles what is imported, and keeps it unless told not to.
 unexport PYTHONDONTWRITEBYTECODE
+IMPORTED := ray.data, ray.serve, ray.train.torch, s3fs, scipy.stats, sklearn.ensemble, transformers, raysynth.cli
 
 .PHONY: help demo check test test-all gpu bench clean
 help: ## what there is
@@ -17,6 +18,7 @@ help: ## what there is
 	"$(BIN)/python" -m pip install -q --upgrade pip
 	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt torch==2.13.0
 	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt -e '.[examples,text,llm,image,onnx,dev]'
+	"$(BIN)/python" -c "import $(IMPORTED)"
 	touch .venv/.ready
 
 demo: .venv/.ready ## 100,000 synthetic flights on an embedded Ray, checked and published
