@@ -60,6 +60,8 @@ def checked(data: bytes, *, max_pixels: int) -> bytes:
         )
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP")) as image:
+            if image.size != (size[1], size[0]):  # a second header, which the decoder goes by
+                raise NoPictureError(f"its {kind.upper()} header is broken: it claims two sizes")
             return _plain(image, data)
     except (NoPictureError, MemoryError):
         raise
@@ -71,7 +73,7 @@ def checked(data: bytes, *, max_pixels: int) -> bytes:
 
 def _plain(image: Image.Image, data: bytes) -> bytes:
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "JPEG":  # a JPEG with several pictures shows the first (MPO)
+    if frames > 1 and image.format not in ("JPEG", "MPO"):  # a JPEG with several pictures shows the first (MPO)
         raise NoPictureError(f"it is animated ({frames} frames). Give each frame as a file of its own")
     turn = image.getexif().get(0x0112, 1)
     image.load()

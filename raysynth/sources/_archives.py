@@ -104,7 +104,8 @@ def _zip_member(packed: zipfile.ZipFile, info: zipfile.ZipInfo, row: int, name: 
             row, name, None, f"it is packed by method {info.compress_type}. Write the zip with deflate, or without packing"
         )
     try:
-        return Member(row, name, packed.read(info))
+        with packed.open(info) as member:  # no more than it claims is unpacked, whatever is in it
+            return Member(row, name, member.read(info.file_size))
     except FileNotFoundError:  # not the member, the whole zip
         raise
     except _ZIP_FAULTS as error:

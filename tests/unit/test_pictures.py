@@ -106,10 +106,16 @@ def test_what_an_odd_picture_shows_is_kept() -> None:
     assert (gate(_see_through()) == 255).all(), "nothing lies on white"
 
 
-def _bomb(side: int) -> bytes:
-    """A PNG of a few kilobytes that says it is so large."""
-    head = struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)
-    chunks = [(b"IHDR", head), (b"IDAT", zlib.compress(b"\0" * 10_000)), (b"IEND", b"")]
+def test_a_photograph_with_others_behind_it_is_the_first() -> None:
+    """As phones write them: a JPEG, and in its end (MPF) small ones of the same."""
+    data = saved(photo(), "MPO", save_all=True, append_images=[photo("RGB").resize((3, 2))])
+    assert gate(data).shape == (HEIGHT, WIDTH, 3)
+
+
+def _bomb(*sides: int) -> bytes:
+    """A PNG of a few kilobytes that says it is so large, once in each header."""
+    heads = [(b"IHDR", struct.pack(">II5B", side, side, 8, 2, 0, 0, 0)) for side in sides]
+    chunks = [*heads, (b"IDAT", zlib.compress(b"\0" * 10_000)), (b"IEND", b"")]
     body = b"".join(
         struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in chunks
     )
@@ -131,6 +137,7 @@ def _animated(format_: str) -> bytes:
         (saved(photo(), "WEBP")[:40], "WEBP data are broken"),
         (_bomb(20_000), "20,000 × 20,000 pixels"),
         (_bomb(0), "0 × 0 pixels"),
+        (_bomb(1, 12_000), "header is broken: it claims two sizes"),
         (_animated("PNG"), "animated"),
         (_animated("WEBP"), "animated"),
         (saved(photo(), "GIF"), "GIF"),
@@ -140,7 +147,7 @@ def _animated(format_: str) -> bytes:
         (b"hello", "no picture that is known"),
         (packed(noise(2, 2, 1), b""), "no picture that is known"),
     ],
-    ids=range(15),
+    ids=range(16),
 )
 def test_what_is_no_picture_is_told_why(data: bytes, why: str) -> None:
     with pytest.raises(NoPictureError, match=why):
