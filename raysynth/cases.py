@@ -7,16 +7,19 @@ that none of them says anything of another: classes in balance, or a target in p
 from dataclasses import dataclass, replace
 from itertools import product
 from math import prod
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from raysynth.cells import pc
+from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
-from raysynth.layout import Fields, Given
+from raysynth.layout import Given
 from raysynth.models import Model
+from raysynth.schema import Schema
 from raysynth.where import Condition, Shares, Values, Where
 
 PROBE_ROWS = 1 << 16
@@ -35,20 +38,46 @@ class Case:
 
 def cases_of(where: Where, model: Model) -> list[Case]:
     """At least one. RecipeError on a value that no train row has, on too many cases, and where there are no shares to be had."""
-    settled = _settled({name: condition for name, condition in where.items() if isinstance(condition, Shares)}, model)
+    settled = _settled(_shares_of(where), model)
     dealt = [[(name, *one) for one in _each(condition)] for name, condition in settled.items()]
-    if prod(map(len, dealt)) > MOST_CASES:
-        raise RecipeError(
-            f"where: {' × '.join(str(len(one)) for one in dealt)} values with shares, and {MOST_CASES} may meet. List fewer of them"
-        )
-    plain = {name: condition for name, condition in where.items() if name not in settled}
+    _check_number(list(map(len, dealt)))
     learnt = model.schema.learnt
+    for name, condition in settled.items():  # those without a share too: a mistyped value is told
+        model.codec.condition({name: condition} if name in learnt else {})
+    plain = {name: condition for name, condition in where.items() if name not in settled}
     cases: list[Case] = []
     for met in product(*dealt):
         own = {**plain, **{name: condition for name, condition, _ in met}}
         given = model.codec.condition({name: condition for name, condition in own.items() if name in learnt})
         cases.append(Case(own, given, prod(share for *_, share in met)))
     return cases
+
+
+def check_shares(where: Where, schema: Schema, *, table: bool) -> None:
+    """What the columns alone tell, before anything is learnt. `table`: the rows are nothing but a table."""
+    for name, condition in _shares_of(where).items():
+        if condition.named and (not table or name not in schema.learnt or schema[name].kind == "id"):
+            raise RecipeError(_no_name(name, condition))
+    _check_number([len(condition.shares) for condition in _shares_of(where).values() if not condition.named])
+
+
+def _shares_of(where: Where) -> dict[str, Shares]:
+    """By name, so that their order in a recipe decides nothing: a plan, as all JSON that is stored, has another."""
+    return {name: condition for name, condition in sorted(where.items()) if isinstance(condition, Shares)}
+
+
+def _check_number(lengths: list[int]) -> None:
+    if prod(lengths) > MOST_CASES:
+        raise RecipeError(
+            f"where: {' × '.join(map(str, lengths))} values with shares, and {MOST_CASES} may meet. List fewer of them"
+        )
+
+
+def _no_name(name: str, condition: Shares) -> str:
+    return (
+        f"where.{name}: shares: {condition.named} is for columns that are learnt and no ids, of rows that are nothing but a table. "
+        "List the values: {shares: {a: 1, b: 1}}"
+    )
 
 
 def case_of(cases: list[Case], draws: Draws) -> NDArray[np.int64]:
@@ -60,11 +89,14 @@ def case_of(cases: list[Case], draws: Draws) -> NDArray[np.int64]:
 
 
 def _each(dealt: Shares) -> list[tuple[Condition, float]]:
-    """Each value alone, and null, with its share; those without one are left out."""
+    """Each value alone, in the order of their texts where a recipe lists them, and null, with its share; those without one are left out."""
     alone = [Values(dealt.values.slice(place, 1), asked=dealt.asked[place : place + 1]) for place in range(len(dealt.values))]
     nulls = [Values(dealt.values.slice(0, 0), null=True)] if dealt.null else []
     whole = sum(dealt.shares)
-    return [(one, share / whole) for one, share in zip([*alone, *nulls], dealt.shares, strict=True) if share > 0]
+    order = sorted(range(len(alone)), key=lambda place: str(dealt.asked[place])) if dealt.asked else range(len(alone))
+    each = [*alone, *nulls]
+    places = [*order, *range(len(alone), len(each))]
+    return [(each[place], dealt.shares[place] / whole) for place in places if dealt.shares[place] > 0]
 
 
 def _settled(dealt: dict[str, Shares], model: Model) -> dict[str, Shares]:
@@ -73,21 +105,19 @@ def _settled(dealt: dict[str, Shares], model: Model) -> dict[str, Shares]:
     if not named:
         return dealt
     for name in named:
-        if name not in model.schema.learnt or not isinstance(model.codec.layout, Fields):
-            raise RecipeError(
-                f"where.{name}: shares: {dealt[name].named} is for columns that are learnt, of rows that are nothing but a table. "
-                "List the values: {shares: {a: 1, b: 1}}"
-            )
-    rows = _probe(model).select(named)
+        if name not in model.schema.learnt or not isinstance(model.codec, Tabular) or model.schema[name].kind == "id":
+            raise RecipeError(_no_name(name, dealt[name]))
+    rows = _probe(model, cast("Tabular", model.codec), named)
     return {name: _counted(name, condition, rows) if condition.named else condition for name, condition in dealt.items()}
 
 
-def _probe(model: Model) -> pa.Table:
+def _probe(model: Model, codec: Tabular, names: list[str]) -> pa.Table:
     generator = model.generator
     found: list[pa.Table] = []
     for start in range(0, PROBE_ROWS, generator.kernel_rows):
         draws = Draws.range(0, "shares", start, start + generator.kernel_rows)
-        found.append(model.codec.decode(generator.sample(draws, None), draws))
+        made = codec.decode_learnt(generator.sample(draws, None), draws)
+        found.append(pa.table({name: made[name] for name in names}))
     return pa.concat_tables(found).slice(0, PROBE_ROWS)
 
 
@@ -100,9 +130,10 @@ def _counted(name: str, dealt: Shares, rows: pa.Table) -> Shares:
         raise RecipeError(
             f"where.{name}: shares: {dealt.named}: it has {known.sum():,} values or more, and {MOST_CASES} may meet. List some of them"
         )
-    order = np.argsort(np.array([str(value) for value in values.filter(pa.array(known)).to_pylist()], dtype=object), kind="stable")
-    kept = values.filter(pa.array(known)).take(pa.array(order))
+    if not known.any() and dealt.named == "equal":
+        raise RecipeError(f"where.{name}: shares: equal: the model draws no value of it but null. Leave it out")
+    kept = values.filter(pa.array(known))
     null = bool((~known).any()) and dealt.named == "as_is"
-    shares = np.ones(len(kept)) if dealt.named == "equal" else numbers[known][order]
+    shares = np.ones(len(kept)) if dealt.named == "equal" else numbers[known]
     told = [*shares.tolist(), *(numbers[~known].tolist() if null else [])]
-    return replace(dealt, values=kept, null=null, asked=tuple(kept.to_pylist()), shares=tuple(told), named="")
+    return replace(dealt, values=kept, null=null, asked=(), shares=tuple(told), named="")

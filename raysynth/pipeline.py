@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from raysynth.cases import check_shares
 from raysynth.cluster import metrics
 from raysynth.cluster.devices import has_gpu
 from raysynth.cluster.limits import limited, limits
@@ -163,7 +164,8 @@ def check_columns(recipe: Recipe, schema: Schema) -> None:
     for key, text in recipe.expressions.items():
         Expression.parse(text, key).holds(schema.arrow.empty_table())
     filters_of(recipe, schema, knowledge_of(recipe) if recipe.filters else None)
-    parse_where(recipe.generate.where, schema)
+    where = parse_where(recipe.generate.where, schema)
+    check_shares(where, schema, table=model_parts.parts_of(choose.assumed(recipe))["codec"]["use"] == "tabular")
     columns_of(recipe.generate.unique, schema)
     if recipe.mix is not None:
         mix.check(recipe.mix, schema)

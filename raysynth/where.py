@@ -1,10 +1,10 @@
 """The recipe's `where` → checked conditions on columns (values, sets, ranges, how a text begins), and which rows of a table satisfy them."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
 from difflib import get_close_matches
-from math import inf
 from typing import Any, cast
 
 import numpy as np
@@ -160,8 +160,9 @@ def is_shares(dealt: Any) -> bool:
     if not isinstance(dealt, Mapping):
         return dealt in NAMED_SHARES
     shares = list(cast("Mapping[Any, Any]", dealt).values())
-    numbers = all(isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share < inf for share in shares)
-    return numbers and 0 < sum(shares) < inf and None not in dealt
+    most = sys.float_info.max
+    numbers = all(isinstance(share, int | float) and not isinstance(share, bool) and 0 <= share <= most for share in shares)
+    return numbers and 0 < sum(map(float, shares)) <= most and None not in dealt
 
 
 def _range(name: str, bounds: Mapping[str, Any], column: Column) -> Range:

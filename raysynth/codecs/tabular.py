@@ -76,16 +76,22 @@ class Tabular(Codec):
         return Batch({"codes": np.stack(codes, axis=1).astype(np.int32) if codes else empty})
 
     def decode(self, batch: Batch, draws: Draws) -> pa.Table:
-        codes, place = np.ascontiguousarray(batch["codes"].T).astype(np.int64), 0
-        columns: list[pa.Array] = []
-        for coding in self.codings:
-            if isinstance(coding, Identifier):
-                columns.append(coding.decode(draws, self.seed))
-                continue
-            width = 1 if coding.digits == 1 else 2
-            columns.append(coding.decode(coding.to_cells(list(codes[place : place + width])), draws))
-            place += width
+        learnt = self.decode_learnt(batch, draws)
+        columns = [
+            coding.decode(draws, self.seed) if isinstance(coding, Identifier) else learnt[coding.column.name]
+            for coding in self.codings
+        ]
         return pa.table(columns, schema=self.schema.arrow)
+
+    def decode_learnt(self, batch: Batch, draws: Draws) -> dict[str, pa.Array]:
+        """All columns but ids, which are made of the numbers of rows: for rows that have none."""
+        codes, place = np.ascontiguousarray(batch["codes"].T).astype(np.int64), 0
+        columns: dict[str, pa.Array] = {}
+        for coding in self._learnt():
+            width = 1 if coding.digits == 1 else 2
+            columns[coding.column.name] = coding.decode(coding.to_cells(list(codes[place : place + width])), draws)
+            place += width
+        return columns
 
     def condition(self, where: Where) -> FieldsGiven | None:
         for coding in self.codings:

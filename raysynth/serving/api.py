@@ -35,11 +35,12 @@ Beginning = Annotated[
     dict[Literal["starts"], Annotated[str, Field(min_length=1, max_length=10_000)]],
     Field(min_length=1, max_length=1, description="how a text begins"),
 ]
-Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST_SHARES = 64  # each costs its own draws before the first row is there
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
 Dealt = Annotated[
     dict[
         Literal["shares"],
-        Literal["equal", "as_is"] | Annotated[dict[str, Share], Field(min_length=1, max_length=1000)],
+        Literal["equal", "as_is"] | Annotated[dict[str, Share], Field(min_length=1, max_length=MOST_SHARES)],
     ],
     Field(min_length=1, max_length=1, description="each value's share of the rows"),
 ]

@@ -167,7 +167,7 @@ def _told(error: Mapping[str, Any]) -> str:
     if steps[0] == "where" and len(steps) > 1:
         return (
             f"where.{steps[1]}: must be a value, a list of values, a range with min or over and max or under, {{starts: …}}, which "
-            "takes a text of 1 to 10,000 characters, or {{shares: …}}, which takes equal, as_is, or each value with its share"
+            "takes a text of 1 to 10,000 characters, or {shares: …}, which takes equal, as_is, or each value with its share"
         )
     return f"{'.'.join(steps)}: {error['msg']}"
 

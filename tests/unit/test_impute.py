@@ -24,6 +24,7 @@ from raysynth.training import fit, initialise
 ROWS, HIDDEN, SEED = 4000, 0.25, 5
 SCHEMA = Schema(
     (
+        Column("key", "id", pa.int64()),
         Column("town", "category", pa.string()),
         Column("size", "number", pa.float64()),
         Column("floors", "integer", pa.int64()),
@@ -40,6 +41,7 @@ def whole_rows() -> pa.Table:
     town = noise.integers(0, 3, ROWS)
     size = (50.0 + 60 * town + noise.normal(0, 8, ROWS)).round(1)
     columns: dict[str, Any] = {
+        "key": range(ROWS),
         "town": pa.array(["ash", "elm", "oak"]).take(pa.array(town)),
         "size": size,
         "floors": 1 + town + (noise.random(ROWS) < 0.1),
@@ -116,6 +118,21 @@ def test_of_several_columns_only_those_asked_for_are_filled_and_derived_ones_are
 def test_a_table_without_holes_stays_as_it_is(model: Model) -> None:
     rows = whole_rows()
     assert filled(model, rows).equals(rows)
+
+
+def test_what_a_model_of_whole_rows_never_saw_missing_is_filled_too() -> None:
+    whole = whole_rows()
+    codec = Tabular(SCHEMA.learnt, seed=SEED)
+    layout = codec.settle(codec.observe(whole))
+    own = Model(SCHEMA, {}, codec, initialise(lambda: Autoregressive(layout, hidden=8), SEED), "digest", {})
+    holes = with_holes(whole)
+    assert [filled(own, holes)[name].null_count for name in ("town", "size", "floors")] == [0, 0, 0]
+    some = filled(own, holes, columns=("town",))
+    assert some["town"].null_count == 0 and some["size"].equals(holes["size"])
+    with pytest.raises(RecipeError, match="knows no value of 'lost'"):
+        filled(own, holes, columns=("lost",))
+    with pytest.raises(RecipeError, match="names none"):
+        Impute(SCHEMA, model="memory://nowhere", columns=())
 
 
 def test_models_that_do_not_fit_are_refused(model: Model) -> None:
