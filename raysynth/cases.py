@@ -90,13 +90,13 @@ def case_of(cases: list[Case], draws: Draws) -> NDArray[np.int64]:
 
 def _each(dealt: Shares) -> list[tuple[Condition, float]]:
     """Each value alone, in the order of their texts where a recipe lists them, and null, with its share; those without one are left out."""
-    alone = [Values(dealt.values.slice(place, 1), asked=dealt.asked[place : place + 1]) for place in range(len(dealt.values))]
-    nulls = [Values(dealt.values.slice(0, 0), null=True)] if dealt.null else []
+    parts = zip(range(len(dealt.values)), dealt.shares, strict=False)  # the last share is null's, where there is one more
+    alone = [(Values(dealt.values.slice(at, 1), asked=dealt.asked[at : at + 1]), share) for at, share in parts]
+    if dealt.asked:
+        alone.sort(key=lambda one: str(one[0].asked[0]))
+    nulls = [(Values(dealt.values.slice(0, 0), null=True), dealt.shares[-1])] if dealt.null else []
     whole = sum(dealt.shares)
-    order = sorted(range(len(alone)), key=lambda place: str(dealt.asked[place])) if dealt.asked else range(len(alone))
-    each = [*alone, *nulls]
-    places = [*order, *range(len(alone), len(each))]
-    return [(each[place], dealt.shares[place] / whole) for place in places if dealt.shares[place] > 0]
+    return [(one, share / whole) for one, share in [*alone, *nulls] if share > 0]
 
 
 def _settled(dealt: dict[str, Shares], model: Model) -> dict[str, Shares]:
