@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from raysynth.cells import BOOLEAN, INTEGER, JSON, NUMBER, ORDERS, flat, hash_texts, is_text, matches, moments, nulls, pc, tidy
 from raysynth.draws import Words
-from raysynth.errors import DataError
-from raysynth.image_headers import format_of
+from raysynth.image_headers import HEAD_BYTES, format_of
 from raysynth.schema import IMAGE
 from raysynth.turns import role_lists
 
@@ -169,11 +168,6 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
         text = tidy(distinct, null_tokens)
     elif pa.types.is_floating(distinct.type):
         text = pc.if_else(pc.is_nan(distinct), None, distinct.cast(pa.string()))
-    elif any(holds(distinct.type) for holds in _BYTES):
-        raise DataError(
-            f"column '{name}' of '{place[0]}': it holds bytes ({type}) that do not begin as a PNG, JPEG or WebP, and tables keep no others. "
-            "Leave it out of the input"
-        )
     else:
         text = distinct.cast(pa.string())
     valid = np.flatnonzero(np.asarray(pc.is_valid(text).to_numpy(zero_copy_only=False), dtype=np.bool_))
@@ -208,16 +202,12 @@ def observe_column(name: str, place: tuple[str, int], column: pa.ChunkedArray, n
 
 
 def is_images(column: pa.ChunkedArray) -> bool:
-    """Structs of bytes and a path, as `datasets` keeps pictures; or bytes, of which the first begin as a picture does."""
-    if column.type == IMAGE:
-        return True
-    if pa.types.is_struct(column.type):
-        fields = {field.name: field.type for field in column.type}
-        return set(fields) == {"bytes", "path"} and any(holds(fields["bytes"]) for holds in _BYTES)
-    if not any(holds(column.type) for holds in _BYTES):
-        return False
-    first: Any = next((cell for chunk in column.chunks for cell in chunk.drop_null().slice(0, 1).to_pylist()), b"")
-    return format_of(first) is not None
+    """Structs of bytes and a path, as `datasets` keeps pictures; or bytes, since tables keep no others."""
+    type = column.type
+    if pa.types.is_struct(type):
+        fields = {field.name: field.type for field in type}
+        return set(fields) == {"bytes", "path"} and _is_bytes(fields["bytes"])
+    return _is_bytes(type)
 
 
 def as_images(column: pa.ChunkedArray | pa.Array) -> pa.Array:
@@ -246,15 +236,22 @@ def image_digests(images: pa.Array) -> pa.Array:
     )
 
 
+def _is_bytes(type: pa.DataType) -> bool:
+    return any(holds(type) for holds in _BYTES)
+
+
 def _observe_images(name: str, place: tuple[str, int], column: pa.ChunkedArray) -> ColumnProfile:
-    digests = image_digests(as_images(column)).drop_null()
+    """Bytes of which none begins as a picture are of type `bytes`: some broken pictures, where other shards have whole ones."""
+    images = as_images(column)
+    digests = image_digests(images).drop_null()
+    found = "image" if pa.types.is_struct(column.type) or _any_picture(images) else "bytes" if len(digests) else "null"
     coded = pc.value_counts(digests)
     return ColumnProfile(
         name=name,
         place=place,
         rows=len(column),
         nulls=len(column) - len(digests),
-        types={"image": place[0]},
+        types={found: place[0]},
         parses={},
         zones=(),
         minimum=None,
@@ -267,6 +264,11 @@ def _observe_images(name: str, place: tuple[str, int], column: pa.ChunkedArray) 
         spaces=0,
         values=_count(coded.field(0), np.asarray(coded.field(1), dtype=np.int64)),
     )
+
+
+def _any_picture(images: pa.Array) -> bool:
+    cells = cast("Any", images).field("bytes").filter(images.is_valid())
+    return any(format_of(start) is not None for start in pc.binary_slice(cells, 0, HEAD_BYTES).to_pylist())
 
 
 def _count(text: pa.Array, counts: NDArray[np.int64]) -> Counts:

@@ -24,6 +24,10 @@ _OTHERS = {  # what people take for pictures that we keep, by how it begins
 _SVG = re.compile(rb"^\s*(<\?xml[^>]*>\s*)?(<!--.*?-->\s*|<!DOCTYPE\s+svg[^>]*>\s*)*<svg[\s>/]", re.DOTALL | re.IGNORECASE)
 
 
+HEAD_BYTES = 12
+"""Enough of a file to say its format."""
+
+
 def format_of(data: bytes) -> Format | None:
     if data.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"

@@ -117,6 +117,11 @@ def _is_numeric(column: ColumnProfile) -> bool:
 def _column(column: ColumnProfile, profile: Profile, override: Kind | None) -> Column:
     if "image" in column.types:
         return _image(column, profile, override)
+    if "bytes" in column.types:
+        raise DataError(
+            f"column '{column.name}' of '{column.types['bytes']}': it holds bytes that do not begin as a PNG, JPEG or WebP, and tables keep "
+            "no others. Leave it out of the input"
+        )
     type = _promoted(column, lenient=override is not None)
     nullable = profile.missing(column) > 0
     if override == "turns" or (override is None and _is_turns(column)):
@@ -135,7 +140,7 @@ def _column(column: ColumnProfile, profile: Profile, override: Kind | None) -> C
 
 
 def _image(column: ColumnProfile, profile: Profile, override: Kind | None) -> Column:
-    others = {kind: path for kind, path in column.types.items() if kind not in ("image", "null")}
+    others = {kind: path for kind, path in column.types.items() if kind not in ("image", "bytes", "null")}
     if override not in (None, "image") or others:
         what = f"'{next(iter(others.values()))}' has {next(iter(others))} there" if others else f"the recipe says {override}"
         raise DataError(f"column '{column.name}': it holds images, and {what}. Write one kind of thing in a column")

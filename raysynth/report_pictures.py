@@ -86,7 +86,7 @@ def _column(name: str, sides: Mapping[str, pa.Table | None], label: str | None) 
 
 def _order(label: str) -> tuple[float, str]:
     """Whole numbers by their size, before texts."""
-    return (float(label) if label.lstrip("-").isdecimal() else float("inf"), label)
+    return (float(label) if label.removeprefix("-").isdecimal() else float("inf"), label)
 
 
 def _of_labels(rows: pa.Table, name: str, label: str | None, known: Sequence[str]) -> "dict[int, list[Pixels]]":

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, Any, cast
 
-from raysynth.errors import UnreadableError
+from raysynth.errors import DataError, UnreadableError
 from raysynth.sources._files import open_file
 from raysynth.sources.base import InputFile
 
@@ -78,9 +78,13 @@ def zip_members(
 
 
 def zip_file(file: InputFile, name: str, max_bytes: int) -> bytes | None:
-    """One file of the zip by its path; None if it has none, or a larger one."""
+    """One file of the zip by its path; None if it has none, DataError if it cannot be read or is larger."""
     found = next(zip_members(file, lambda inner: inner == name, max_bytes), None)
-    return None if found is None else found.data
+    if found is None:
+        return None
+    if found.data is None:
+        raise DataError(f"file '{file.path}': of its '{name}': {found.reason}. Write the zip again")
+    return found.data
 
 
 @contextmanager
@@ -187,12 +191,17 @@ def stem_and_suffix(name: str) -> tuple[str, str]:
 
 
 def in_groups(members: Iterable[Member]) -> Iterator[list[Member]]:
-    """Members that follow one another under one name, whatever their suffix: how WebDataset keeps what belongs together."""
+    """Members that follow one another under one name, whatever their suffix: how WebDataset keeps what belongs together. A suffix that
+    comes again begins another group."""
     group: list[Member] = []
+    stem, suffixes = "", set[str]()
     for member in members:
-        if group and stem_and_suffix(member.name)[0] != stem_and_suffix(group[0].name)[0]:
+        own_stem, suffix = stem_and_suffix(member.name)
+        if group and (own_stem != stem or suffix in suffixes):
             yield group
-            group = []
+            group, suffixes = [], set()
+        stem = own_stem
+        suffixes.add(suffix)
         group.append(member)
     if group:
         yield group

@@ -29,13 +29,14 @@ def list_files(url: str, suffixes: Sequence[str]) -> list[InputFile]:
 
 def matched(url: str, is_data: Callable[[str], bool]) -> tuple[str, list[InputFile]]:
     """The root of a file, folder or glob, and its objects sorted by path: the file, those of the folder that are data, or those that the
-    glob takes."""
+    glob takes; where it takes none, it may be the very name of a file or folder, such as `a[1]`."""
     url = absolute(url)
     store = store_for(url)
     if re.search(r"[*?\[]", url):
         root, pattern = _split_glob(url)
         found = [_input_file(stat, root) for stat in store.list(root)]
-        return root, sorted((file for file in found if pattern.fullmatch(file.path)), key=lambda file: file.path)
+        if taken := [file for file in found if pattern.fullmatch(file.path)]:
+            return root, sorted(taken, key=lambda file: file.path)
     if (stat := store.stat(url)) is not None:
         root = url.rsplit("/", 1)[0]
         return root, [_input_file(stat, root)]

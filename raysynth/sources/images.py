@@ -143,7 +143,7 @@ class Images(Source):
         if not beside:
             return []
         lines = self._lines(beside[0])
-        names = [name for file in pictures for name in (zip_names(file) if is_archive(file.path) else [file.path])]
+        names = [name for file in pictures for name in _names(file)]
         told = [f"{len(lines.bad):,} lines cannot be read, the first at row {row.row}: {row.reason}" for row in lines.bad[:1]]
         if missing := lines.without_file(names):
             told.append(f"{len(missing):,} lines name no picture of the source: {_some(missing)}")
@@ -158,7 +158,10 @@ class Images(Source):
             yield from self._tables(self._plain(shard.files or (file,)), lines)
         elif is_zip(file.path):
             members = zip_members(file, _is_picture, self.max_file_bytes, shard.first_row, shard.rows)
-            yield from self._tables((_of_member(file, member) for member in members), lines or self._lines_within(file))
+            within = None if lines else self._lines_within(file)
+            if within and within.bad and not shard.first_row:  # once, whatever shards the zip is cut into
+                yield self._table([], None, {}), list(within.bad)
+            yield from self._tables((_of_member(file, member) for member in members), lines or within)
         else:
             yield from self._tables(_of_tar(file, self.max_file_bytes), None)
 
@@ -239,6 +242,14 @@ class Images(Source):
         folder = item.name.rpartition("/")[0].rpartition("/")[2] or None
         by_itself = self.label is None and lines is None and folder is not None
         return {self.label_column: folder} if by_itself or self.label == "folder" else {}
+
+
+def _names(file: InputFile) -> list[str]:
+    """What is told by name; of a zip that cannot be opened, whoever reads it tells that."""
+    try:
+        return zip_names(file) if is_archive(file.path) else [file.path]
+    except UnreadableError:
+        return []
 
 
 def _of_member(file: InputFile, member: Member, cells: Mapping[str, str | None] | None = None, reason: str = "") -> _Found:

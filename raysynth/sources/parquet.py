@@ -1,4 +1,5 @@
-"""Parquet files → tables of 65,536 rows; files over 128 MiB are cut into shards of row groups. A second column `a` is a_2."""
+"""Parquet files → tables of 65,536 rows, or of fewer where these are large. Files over 128 MiB are cut into shards of row groups. A
+second column `a` is a_2."""
 
 from collections.abc import Iterator
 from typing import Annotated, cast
@@ -11,6 +12,8 @@ from pydantic import Field
 from raysynth.errors import UnreadableError
 from raysynth.sources._files import RangeFile, apart, list_files, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
+
+TABLE_BYTES = 128 << 20
 
 
 class Parquet(Source):
@@ -41,7 +44,7 @@ class Parquet(Source):
         groups = list(shard.groups) or list(range(opened.metadata.num_row_groups))
         row = shard.first_row
         try:
-            for batch in opened.iter_batches(batch_size=self.rows_per_table, row_groups=groups):
+            for batch in opened.iter_batches(batch_size=min(self.rows_per_table, _fitting(opened.metadata)), row_groups=groups):
                 rows = np.arange(row, row + batch.num_rows, dtype=np.int64)
                 yield with_row_ids(pa.Table.from_batches([batch]).rename_columns(names), shard.file.path, rows), []
                 row += batch.num_rows
@@ -70,6 +73,12 @@ class Parquet(Source):
             rows += group.num_rows
             size_bytes += group_bytes
         return [*shards, Shard(file, first_row, rows, tuple(groups))] if groups else [Shard(file)]
+
+
+def _fitting(footer: pq.FileMetaData) -> int:
+    """How many rows of the file make TABLE_BYTES, by what it says that they have unpacked: pictures are larger than numbers."""
+    unpacked = sum(footer.row_group(index).total_byte_size for index in range(footer.num_row_groups))
+    return max(1, TABLE_BYTES * footer.num_rows // max(1, unpacked))
 
 
 def _open(file: InputFile) -> pq.ParquetFile:

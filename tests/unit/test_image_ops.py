@@ -132,7 +132,20 @@ def test_what_stands_behind_a_box_stays_and_no_boxes_are_an_empty_list() -> None
     assert gone["boxes"].to_pylist() == ["[]"]
 
 
-@pytest.mark.parametrize("text", ["{}", "[[1, 2, 3]]", "[1, 2, 3, 4]", "no", '[["a", 1, 2, 3]]', "[[1, 2, 3, NaN]]", "7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{}",
+        "[[1, 2, 3]]",
+        "[1, 2, 3, 4]",
+        "no",
+        '[["a", 1, 2, 3]]',
+        "[[1, 2, 3, NaN]]",
+        "7",
+        f"[[1, 2, 3, {9 * 10**400}]]",
+        "[" * 99_999,
+    ],
+)
 def test_what_is_no_list_of_boxes_is_told(text: str) -> None:
     rows = ROWS.slice(0, 1).set_column(4, "boxes", pa.array([text]))
     with pytest.raises(DataError, match="a row's 'boxes' is no list of"):

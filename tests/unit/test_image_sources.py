@@ -31,6 +31,7 @@ from raysynth.sources.base import BadRow, Source
 from raysynth.sources.examples import Examples
 from raysynth.sources.idx import Idx
 from raysynth.sources.images import Images
+from raysynth.sources.parquet import Parquet
 from raysynth.stages import prepare
 from raysynth.stages.first_rows import first_rows
 from raysynth.stages.profile import Seen, _surveyor
@@ -405,6 +406,49 @@ def test_an_archive_that_is_none_is_left_out_by_name(tmp_path: Path, name: str) 
         (tmp_path / name).write_bytes(data)
         with pytest.raises(UnreadableError, match=rf"file '{name}'"):
             read_all(Images(str(tmp_path / name)))
+
+
+def test_metadata_in_a_zip_that_cannot_be_read_is_told_and_its_bad_lines_are_bad_rows(tmp_path: Path) -> None:
+    lines = b'{"file_name": "a.png", "n": "one"}\n{"file_name": \n'
+    rows, bad = read_all(Images(str(zip_of(tmp_path / "x.zip", {"a.png": png(), "metadata.jsonl": lines}))))
+    assert [row["n"] for row in rows] == ["one"]
+    assert [(row.path, row.row) for row in bad] == [("x.zip/metadata.jsonl", 1)] and "no JSON object" in bad[0].reason
+    with pytest.raises(DataError, match=r"'y\.zip': of its 'metadata\.csv': it is packed by method 12"):
+        read_all(Images(str(zip_of(tmp_path / "y.zip", {"metadata.csv": b"file_name\n", "a.png": png()}, zipfile.ZIP_BZIP2))))
+
+
+def test_a_broken_zip_beside_metadata_stops_nobody(tmp_path: Path) -> None:
+    source = Images(str(folder_of(tmp_path, {"a.png": png(), "b.zip": b"none", "metadata.csv": b"file_name,n\na.png,1\n"})))
+    assert source.notes(source.files()) == []
+
+
+def test_a_name_that_comes_again_in_a_tar_is_another_picture_with_what_lies_beside_it(tmp_path: Path) -> None:
+    path = tar_of(tmp_path / "x.tar", [("a.png", png()), ("a.cls", b"1"), ("a.png", png(1)), ("a.cls", b"2"), ("b.png", png(2))])
+    assert [row["cls"] for row in read_all(Images(str(path)))[0]] == ["1", "2", None]
+
+
+def test_brackets_may_stand_in_the_name_of_a_folder(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path / "a[1]", {"x.png": png()})
+    assert [file.path for file in Images(str(folder)).files()] == ["x.png"]
+    assert [file.path for file in Images(f"{folder}/x.png").files()] == ["x.png"]
+
+
+def test_a_table_whose_pictures_are_broken_is_bad_rows_where_another_has_whole_ones(tmp_path: Path) -> None:
+    for name, data in (("a", [b"broken", None]), ("b", [png(), b"broken too"])):
+        pq.write_table(pa.table({"image": pa.array(data, pa.binary())}), tmp_path / f"{name}.parquet")
+    source = Parquet(str(tmp_path))
+    reader = reader_of(source)
+    assert reader.schema["image"].kind == "image"
+    bad = [row.path for part in range(2) for _, found in reader.cleaned(part) for row in found]
+    assert bad == ["a.parquet", "b.parquet"]
+
+
+def test_rows_of_large_cells_come_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq.write_table(pa.table({"image": pa.array([bytes([at]) * 10_000 for at in range(20)])}), tmp_path / "x.parquet")
+    monkeypatch.setattr("raysynth.sources.parquet.TABLE_BYTES", 30_000)
+    source = Parquet(str(tmp_path))
+    tables = [table for shard in source.shards(source.files()) for table, _ in source.read(shard)]
+    assert {table.num_rows for table in tables} <= {1, 2, 3} and sum(table.num_rows for table in tables) == 20
 
 
 def test_an_archive_without_pictures_has_no_rows(tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_files_that_cannot_be_united_are_refused_by_name() -> None:
         infer_schema(profile)
     assert str(infer_schema(profile, {"x": "category"})["x"].type) == "string"
     with pytest.raises(DataError, match="it holds bytes"):
-        observe({"x": pa.array([b"u"])})
+        infer_schema(observe({"x": pa.array([b"u"])}))
 
 
 def test_what_was_inferred_cleans_every_row() -> None:

@@ -209,7 +209,7 @@ def _boxes(text: str | None, move: Move | None, column: str) -> str | None:
         places = np.array([box[:4] for box in found], dtype=np.float64).reshape(len(found), 4)
         if not np.isfinite(places).all():
             raise ValueError
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
         raise DataError(f"boxes: a row's '{column}' is no list of [x, y, width, height, …]. Mend it, or make it null") from None
     moved, seen = move.boxes(places)
     kept = [[*_plain(places), *box[4:]] for places, box, shows in zip(moved.tolist(), found, seen.tolist(), strict=True) if shows]
