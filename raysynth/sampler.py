@@ -145,6 +145,15 @@ class Sampler:
         """So many rows (at most one kernel's), valid or not: what a row is like before anything is learnt."""
         return self._draw(Draws.range(self.seed, "generate", 0, rows))[0]
 
+    def ready(self) -> Generator[None, None, None]:
+        """What the first rows of a condition cost beside themselves, in steps: what a generator must know of each case, and the probe."""
+        if not self._probed and len(self.cases) > 1:
+            few = Draws.range(self.seed, "generate", 0, self.model.generator.step_rows)
+            for case in self.cases:
+                self._draw_case(case, few)
+                yield
+        self.check_acceptance()
+
     def check_acceptance(self, rows: int | None = None) -> None:
         """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once. `rows`: of the data set, for
         a generator whose rows cost something is only probed with rows that are then used."""

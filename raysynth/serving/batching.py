@@ -41,15 +41,18 @@ class _Work:
 
     def step(self) -> pa.Table | None:
         """One kernel call; the rows of all pieces, once they are done."""
-        sampler = self.pieces[0].sampler
         if self._steps is None:
-            sampler.check_acceptance()
-            self._steps = sampler.steps([(piece.seed, piece.numbers) for piece in self.pieces])
+            self._steps = self._begun()
         try:
             next(self._steps)
         except StopIteration as done:
             return done.value
         return None
+
+    def _begun(self) -> Generator[None, None, pa.Table]:
+        sampler = self.pieces[0].sampler
+        yield from sampler.ready()
+        return (yield from sampler.steps([(piece.seed, piece.numbers) for piece in self.pieces]))
 
 
 class Batcher:

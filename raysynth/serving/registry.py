@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -103,23 +104,29 @@ class Served:
         self.filters = filters_of(published.filters, self.facts.get("filters"), self.model.schema)
         self.card = card_of(published, self.model, self.facts)
         self._samplers: OrderedDict[bytes, Sampler] = OrderedDict()
+        self._changing = threading.Lock()
 
     def sampler(self, where: Mapping[str, Any]) -> Sampler:
-        """With the data set's rules. RecipeError on a condition that does not fit the columns."""
+        """With the data set's rules. RecipeError on a condition that does not fit the columns. From any thread: shares that only have a
+        name are settled by a second's rows."""
         key = canonical(where)
-        if key not in self._samplers:
-            self._samplers[key] = Sampler(
-                self.model,
-                seed=self.facts["seed"],
-                rules=self.facts["rules"],
-                filters=self.filters,
-                where=where,
-                max_attempts=self.facts["max_attempts"],
-            )
+        sampler = self._samplers.get(key) or self._made(where)
+        with self._changing:
+            sampler = self._samplers.setdefault(key, sampler)
+            self._samplers.move_to_end(key)
             if len(self._samplers) > KEPT_SAMPLERS:
                 self._samplers.popitem(last=False)
-        self._samplers.move_to_end(key)
-        return self._samplers[key]
+        return sampler
+
+    def _made(self, where: Mapping[str, Any]) -> Sampler:
+        return Sampler(
+            self.model,
+            seed=self.facts["seed"],
+            rules=self.facts["rules"],
+            filters=self.filters,
+            where=where,
+            max_attempts=self.facts["max_attempts"],
+        )
 
 
 def filters_of(folder: Folder | None, told: Mapping[str, Any] | None, schema: Schema) -> tuple[Filter, ...]:

@@ -82,7 +82,7 @@ class Service:
         if unknown := [name for name in columns if name not in names]:
             raise unprocessable(f"columns: no column '{unknown[0]}'. Columns: {', '.join(names)}")
         try:
-            sampler = served.sampler(served.facts["where"] if ask.where is None else ask.where)
+            sampler = await asyncio.to_thread(served.sampler, served.facts["where"] if ask.where is None else ask.where)
         except RecipeError as error:
             raise unprocessable(str(error)) from None
         seed = secrets.randbits(SEED_BITS) if ask.seed is None else ask.seed

@@ -295,6 +295,15 @@ def test_a_row_has_its_case_whoever_asks_and_each_case_its_own_law(model: Model)
         assert ks_2samp(mine[name].to_numpy(), alone[name].to_numpy()).pvalue > 1e-3, name
 
 
+def test_what_cases_cost_before_their_first_rows_is_in_steps_that_others_may_go_between(model: Model) -> None:
+    sampler = Sampler(model, seed=5, where=DEALT)
+    assert len(list(sampler.ready())) == len(sampler.cases) > 3
+    assert not list(sampler.ready()), "once"
+    assert sampler.range(0, 200).equals(Sampler(model, seed=5, where=DEALT).range(0, 200))
+    with pytest.raises(RuleError, match="of 10,000 probe rows"):
+        list(Sampler(model, seed=5, where=DEALT, rules=["stock < -9999"]).ready())
+
+
 def test_a_plan_s_json_has_the_same_rows(model: Model) -> None:
     """It sorts keys; what a server reads of a data set is that."""
     asked = {"sold": {"shares": {"true": 2, "false": 1}}, "grade": {"shares": {"c": 1, "b": 3, "a": 2}}}
