@@ -74,6 +74,9 @@ class Tokens(Layout):
         return barred
 
 
+SQUARES = 16  # of a side
+
+
 @dataclass(frozen=True)
 class Grids(Layout):
     """Pictures beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `pixels`: (rows, height × width ×
@@ -85,6 +88,15 @@ class Grids(Layout):
     width: int
     channels: int
     tokens: Tokens | None = None
+
+    @property
+    def patch(self) -> int:
+        """Pixels of the side of a square that generators take for one cell: the least power of two at which neither side has more than
+        16 squares, as far as both sides stay even."""
+        patch = 1
+        while max(self.height, self.width) // patch > SQUARES and self.height % (4 * patch) == 0 and self.width % (4 * patch) == 0:
+            patch *= 2
+        return patch
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,14 @@ from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.image_headers import size_of
-from raysynth.layout import Arrays, Batch, Facts, Field, Fields, FieldsGiven, Grids
+from raysynth.layout import SQUARES, Arrays, Batch, Facts, Field, Fields, FieldsGiven, Grids
 from raysynth.pictures import Encoding, data_of, encoded, filling, image_array, in_channels, pixels_of, resized
 from raysynth.schema import Schema
 from raysynth.where import Values, Where
 
 MOST_SIDE = 64  # where the recipe names no size: larger pictures are made smaller, since what draws them costs by the pixel
 MULTIPLE = 4  # sides are made multiples of it, so that a network may halve them twice
+MOST_CELLS = 32 * 32  # of a grid: what a network costs, it costs by the cell
 SEEN, MISSING = 1, 0
 Side = Annotated[int, Limits(ge=4, le=512, multiple_of=MULTIPLE)]
 Quality = Annotated[int, Limits(ge=1, le=100)]
@@ -42,9 +43,9 @@ class ImageStats:
 
 
 class Image(Codec):
-    """`size`: of the pictures that are learnt and made, [height, width], multiples of 4 (null: the median of theirs, at most 64 a side);
-    `fit`: a picture of other proportions is cropped around its middle, or stretched; `channels`: 1 grey, 3 red, green, blue (null: 3 if
-    any has colours). Pictures are written as `format`; `quality`: of a JPEG, 1 to 100."""
+    """`size`: of the pictures that are learnt and made, [height, width], multiples of 4, and large ones of 8, 16 or 32 (null: the median of
+    theirs, at most 64 a side); `fit`: a picture of other proportions is cropped around its middle, or stretched; `channels`: 1 grey, 3 red,
+    green, blue (null: 3 if any has colours). Pictures are written as `format`; `quality`: of a JPEG, 1 to 100."""
 
     def __init__(
         self,
@@ -64,6 +65,8 @@ class Image(Codec):
             raise RecipeError(f"codec.use: image takes rows with one column of kind image, and there are {len(images)}: {kinds}")
         self.image = images[0]
         self.table = Tabular(Schema(tuple(column for column in schema if column != self.image)), seed=seed)
+        if size is not None:
+            _check_cells(*size)
         self.size, self.fit, self.channels, self.quality = size, fit, channels, quality
         self.format: Encoding = format
         self.nullable = False
@@ -162,11 +165,28 @@ def _missing() -> NDArray[np.bool_]:
 
 
 def _middle(sizes: dict[tuple[int, int], int]) -> tuple[int, int]:
-    """The median height and the median width, both by one factor made at most MOST_SIDE, and multiples of MULTIPLE."""
+    """The median height and the median width, both by one factor made at most MOST_SIDE, and multiples of what keeps the grid small."""
     sides = [_median(_counts(sizes, axis)) for axis in (0, 1)]
     factor = min(1.0, MOST_SIDE / max(sides))
-    height, width = (max(MULTIPLE, MULTIPLE * round(side * factor / MULTIPLE)) for side in sides)
+    height, width = _even(*(side * factor for side in sides))
     return height, width
+
+
+def _even(height: float, width: float) -> tuple[int, int]:
+    """The nearest sides that halve until no more than SQUARES are left of the longer one, and once more."""
+    step = MULTIPLE
+    while max(height, width) > SQUARES * step / 2:
+        step *= 2
+    return max(step, step * round(height / step)), max(step, step * round(width / step))
+
+
+def _check_cells(height: int, width: int) -> None:
+    patch = Grids((), height, width, 1).patch
+    if (height // patch) * (width // patch) > MOST_CELLS:
+        raise RecipeError(
+            f"codec.size: {height} × {width} pixels would be learnt as {height // patch} × {width // patch} squares, and {MOST_CELLS:,} may "
+            f"be, since these sides cannot be halved often. Say {list(_even(height, width))}"
+        )
 
 
 def _counts(sizes: dict[tuple[int, int], int], axis: int) -> dict[int, int]:

@@ -1,7 +1,7 @@
 """Blocks of the networks of pictures: residual convolutions that are told something, and what makes a grid coarser or finer.
 
-A picture is read as a grid of small squares (`patch_of`), at most some GRID of them a side, each with all its pixels as channels: what a
-convolution costs, it costs by the cell. Then there are two scales: the grid, and one of half its sides.
+A picture is read as a grid of small squares (`Grids.patch`), each with all its pixels as channels: what a convolution costs, it costs by
+the cell. Then there are two scales: the grid, and one of half its sides.
 
 Shapes: B rows, C channels, H height, W width, D what is told.
 """
@@ -12,17 +12,8 @@ from torch.nn import functional
 
 from raysynth.layout import Grids
 
-GRID = 16
 HEAD = 32  # channels of an attention head
 WIDER = 4  # the coarse grid has so many times the channels of the fine one
-
-
-def patch_of(height: int, width: int) -> int:
-    """Pixels of a square's side: the least power of two at which neither side has more than GRID squares; both stay even."""
-    patch = 1
-    while max(height, width) // patch > GRID and height % (4 * patch) == 0 and width % (4 * patch) == 0:
-        patch *= 2
-    return patch
 
 
 class Residual(nn.Module):
@@ -81,7 +72,7 @@ class Decoder(nn.Module):
 
     def __init__(self, layout: Grids, width: int, told: int) -> None:
         super().__init__()
-        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
+        self.patch, wide = layout.patch, WIDER * width
         self.sides = (layout.height // self.patch // 2, layout.width // self.patch // 2)
         self.start = nn.Linear(told, wide * self.sides[0] * self.sides[1])
         self.coarse, self.fine = Residual(wide, wide, told), Residual(width, width, told)

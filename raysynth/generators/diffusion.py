@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import Attention, Finer, Residual, coarser, patch_of
+from raysynth.generators._convolutions import Attention, Finer, Residual, coarser
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.layout import Grids
 
@@ -118,7 +118,7 @@ class _Network(nn.Module):
 
     def __init__(self, layout: Grids, width: int, blocks: int, told: int) -> None:
         super().__init__()
-        self.patch, wide, said = patch_of(layout.height, layout.width), 2 * width, 4 * width
+        self.patch, wide, said = layout.patch, 2 * width, 4 * width
         channels = layout.channels * self.patch**2
         self.register_buffer("frequencies", math.pi * 2 ** torch.linspace(-1, 6, FREQUENCIES), persistent=False)
         self.of_time, self.of_told = nn.Linear(2 * FREQUENCIES, said), nn.Linear(told, said, bias=False)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import WIDER, Decoder, coarser, patch_of
+from raysynth.generators._convolutions import WIDER, Decoder, coarser
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.generators.base import Pace
 from raysynth.layout import Grids
@@ -84,7 +84,7 @@ class _Critic(nn.Module):
 
     def __init__(self, layout: Grids, width: int, told: int) -> None:
         super().__init__()
-        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
+        self.patch, wide = layout.patch, WIDER * width
         cells = layout.height * layout.width // (2 * self.patch) ** 2
         self.fine = nn.Sequential(
             nn.Conv2d(layout.channels * self.patch**2, width, 3, padding=1),

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
-from raysynth.generators._convolutions import WIDER, Decoder, Residual, coarser, patch_of
+from raysynth.generators._convolutions import WIDER, Decoder, Residual, coarser
 from raysynth.generators._pictures import Natural, Pictures, Width
 from raysynth.layout import Grids
 
@@ -94,7 +94,7 @@ class _Encoder(nn.Module):
 
     def __init__(self, layout: Grids, width: int, told: int, latent: int) -> None:
         super().__init__()
-        self.patch, wide = patch_of(layout.height, layout.width), WIDER * width
+        self.patch, wide = layout.patch, WIDER * width
         cells = layout.height * layout.width // (2 * self.patch) ** 2
         self.read = nn.Conv2d(layout.channels * self.patch**2, width, 3, padding=1)
         self.fine, self.coarse = Residual(width, width, told), Residual(wide, wide, told)

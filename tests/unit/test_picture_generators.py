@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from raysynth.codecs.image import Image, ImageStats
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
-from raysynth.generators._convolutions import patch_of
 from raysynth.generators._pictures import CHUNK
 from raysynth.generators.chain import Chain
 from raysynth.generators.diffusion import Diffusion
@@ -16,6 +16,7 @@ from raysynth.generators.gan import Gan, _distance, _Features
 from raysynth.generators.vae import Vae
 from raysynth.layout import Batch, Chained, Field, Grids, Tokens
 from raysynth.parts import check_options
+from raysynth.schema import IMAGE, Column, Schema
 from raysynth.training import Trainer, initialise
 
 KINDS: dict[type[Any], dict[str, Any]] = {Vae: {"width": 8}, Gan: {"width": 8}, Diffusion: {"width": 8, "steps": 2}}
@@ -50,10 +51,27 @@ def test_pictures_alone_need_no_table(kind: type[Any]) -> None:
 
 
 def test_squares_are_as_small_as_a_grid_allows_and_both_sides_stay_even() -> None:
-    assert [patch_of(side, side) for side in (4, 8, 16, 20, 28, 32, 36, 64, 128)] == [1, 1, 1, 2, 2, 2, 2, 4, 8]
+    assert [Grids((), side, side, 1).patch for side in (4, 8, 16, 20, 28, 32, 36, 64, 128)] == [1, 1, 1, 2, 2, 2, 2, 4, 8]
     for height, width in ((12, 64), (44, 52), (8, 512), (60, 64)):
-        patch = patch_of(height, width)
+        patch = Grids((), height, width, 1).patch
         assert height % (2 * patch) == 0 and width % (2 * patch) == 0
+
+
+def test_a_size_that_nobody_names_makes_a_small_grid_and_one_that_makes_a_huge_one_is_refused() -> None:
+    photo = Schema((Column("photo", "image", IMAGE),))
+    for size, learnt in (
+        ((28, 28), (28, 28)),
+        ((32, 32), (32, 32)),
+        ((3000, 2000), (64, 40)),
+        ((480, 640), (48, 64)),
+        ((2, 900), (8, 64)),
+    ):
+        layout = Image(photo).settle(ImageStats(None, {size: 3}, coloured=False, missing=0))
+        assert (layout.height, layout.width) == learnt
+        assert max(layout.height, layout.width) // layout.patch <= 16
+    with pytest.raises(RecipeError, match=r"codec\.size: 500 × 300 pixels .* 250 × 150 squares.* Say \[512, 320\]"):
+        Image(photo, size=(500, 300))
+    assert Image(photo, size=(512, 320)).settle(ImageStats(None, {(9, 9): 1}, coloured=False, missing=0)).patch == 32
 
 
 def test_what_is_not_accepted_is_not_drawn_and_changes_no_other_row() -> None:
