@@ -15,11 +15,9 @@ import gzip
 import os
 import time
 import zipfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import cv2
 import numpy as np
 import pyarrow as pa
 import torch
@@ -31,6 +29,7 @@ from torch.nn import functional
 from raysynth.codecs.image import Image
 from raysynth.draws import Draws
 from raysynth.models import Model
+from raysynth.ops._then import Then
 from raysynth.parts import find
 from raysynth.pictures import encoded, image_array, pictures, pixels_of
 from raysynth.sampler import Sampler
@@ -52,17 +51,15 @@ Rows = tuple[NDArray[np.uint8], NDArray[np.int64]]
 """(rows, height, width, channels) pixels and (rows,) labels."""
 
 
-@dataclass(frozen=True)
-class Change:
-    """What augmentation does at most: degrees either way, a share of the size either way, pixels either way, and whether it mirrors."""
-
-    degrees: float
-    scale: float
-    shift: float
-    mirrored: bool
-
-
-DIGITS, OBJECTS = Change(12, 0.12, 2, False), Change(8, 0.1, 3, True)
+MOVED = {"column": "picture", "shear": 0.0}
+DIGITS: list[tuple[str, dict[str, Any]]] = [
+    ("image.affine", {**MOVED, "degrees": 12.0, "scale": 0.12, "shift": 2 / 28, "fill": "black"}),
+]
+OBJECTS: list[tuple[str, dict[str, Any]]] = [
+    ("image.affine", {**MOVED, "degrees": 8.0, "scale": 0.1, "shift": 3 / 32}),
+    ("image.flip", {"column": "picture"}),
+]
+"""What augmentation does: an op and its options, one after the other."""
 
 
 # --- pictures ------------------------------------------------------------------------------------------------------------------
@@ -110,24 +107,11 @@ def joined(*parts: Rows) -> Rows:
     return np.concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
 
-def augmented(rows: Rows, copies: int, change: Change, seed: int) -> Rows:
-    """Each picture so many times, each time turned, sized, moved and maybe mirrored by chance."""
+def augmented(rows: Rows, copies: int, steps: list[tuple[str, dict[str, Any]]], seed: int) -> Rows:
+    """Each picture so many times, as the steps make it."""
     index = np.tile(np.arange(len(rows[1])), copies)
-    draws = Draws.range(seed, "augment", 0, len(index))
-    turn, size, right, down = 2 * draws.uniform("change", 4).T - 1
-    mirrored = change.mirrored & (draws.uniform("mirrored") < 0.5)
-    height, width = rows[0].shape[1:3]
-    made = np.empty((len(index), *rows[0].shape[1:]), np.uint8)
-    for row, source in enumerate(index):
-        matrix = cv2.getRotationMatrix2D(
-            ((width - 1) / 2, (height - 1) / 2), float(change.degrees * turn[row]), float(1 + change.scale * size[row])
-        )
-        matrix[:, 2] += change.shift * right[row], change.shift * down[row]
-        picture = rows[0][source][:, ::-1] if mirrored[row] else rows[0][source]
-        border = cv2.BORDER_REFLECT_101 if change.mirrored else cv2.BORDER_CONSTANT
-        moved = cv2.warpAffine(np.ascontiguousarray(picture), matrix, (width, height), borderMode=border)
-        made[row] = moved.reshape(made.shape[1:])
-    return made, rows[1][index]
+    chain = Then([find("ops", name)(SCHEMA, **options) for name, options in steps])
+    return rows_of(chain(table_of(taken(rows, index)), Draws.range(seed, "augment", 0, len(index))))
 
 
 # --- what is made of them ------------------------------------------------------------------------------------------------------
