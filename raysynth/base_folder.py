@@ -67,7 +67,7 @@ def _config(path: str) -> Any:
     try:
         told = json.loads((Path(path) / CONFIG).read_text(encoding="utf-8"))
         kind = told["model_type"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise _refused(path, f"has a {CONFIG} that is no model's", SAVE) from None
     if str(kind) not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise _refused(

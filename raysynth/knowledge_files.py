@@ -66,7 +66,10 @@ def _triples(url: str, data: bytes) -> Iterator[Triple]:
         if count > MOST_TRIPLES:
             raise RecipeError(f"{key}: '{url}' has more than {MOST_TRIPLES:,} triples. Give fewer")
         where = f"{key}: '{url}', line {line}"
-        yield Triple(*(_name(f"{where}: {name}", cell) for name, cell in zip(Triple._fields, cells, strict=True)))
+        triple = Triple(*(_name(f"{where}: {name}", cell) for name, cell in zip(Triple._fields, cells, strict=True)))
+        if not triple.relation.strip("_"):
+            raise RecipeError(f"{where}: relation is '{triple.relation}', which says nothing. Name it")
+        yield triple
 
 
 def _cells(key: str, url: str, text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:

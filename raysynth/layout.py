@@ -45,13 +45,15 @@ class Tokens(Layout):
     """Texts beside categories. Its batches hold `codes` as Fields has them, (rows, fields) int32, and `tokens`: (rows, length) int32, the
     texts of a row one behind the other, each ended by END and the last one followed by PAD. A row of which an END is missing was too
     long. Where the row has no text, NULL stands for it: `nullable` says of each of the texts whether that may be. `roles`: of each text
-    that is a conversation, the ids with which its turns begin, the first thing in it; None of a plain text; empty where all are plain."""
+    that is a conversation, the ids with which its turns begin, the first thing in it; None of a plain text; empty where all are plain.
+    `never`: tokens that no text has (control characters that none was seen with)."""
 
     fields: tuple[Field, ...]
     vocabulary: int
     length: int
     nullable: tuple[bool, ...]
     roles: tuple[tuple[int, ...] | None, ...] = ()
+    never: tuple[int, ...] = ()
 
     PAD: ClassVar[int] = 0
     END: ClassVar[int] = 1
@@ -63,8 +65,10 @@ class Tokens(Layout):
         return len(self.nullable)
 
     def barred(self) -> NDArray[np.bool_]:
-        """(2, texts, vocabulary): the tokens that a text cannot begin with, and those that cannot stand behind, by its roles alone."""
+        """(2, texts, vocabulary): the tokens that a text cannot begin with, and those that cannot stand behind, but for NULL."""
         barred = np.zeros((2, self.texts, self.vocabulary), dtype=np.bool_)
+        barred[0, :, self.END] = True  # a cell that is empty is a null
+        barred[:, :, list(self.never)] = True
         for text, roles in enumerate(self.roles):
             if roles is not None:
                 barred[0, text] = True

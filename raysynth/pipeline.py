@@ -24,7 +24,7 @@ from raysynth.recipe import Recipe
 from raysynth.runs import Folder, Run
 from raysynth.schema import ROW_ID, Schema
 from raysynth.sources.base import InputFile
-from raysynth.stages import augment, choose, evaluate, generate, mix, model_parts, prepare, probe, publish, train
+from raysynth.stages import augment, choose, evaluate, filters, generate, mix, model_parts, prepare, probe, publish, train
 from raysynth.stages.filters import filters_of
 from raysynth.stages.first_rows import first_rows
 from raysynth.stages.foreseen import foreseen_calls
@@ -74,6 +74,8 @@ def _make(recipe: Recipe, run: Run, made: Made, last: str, force: bool) -> None:
     if last == "augment":
         return
     recipe = choose.run(recipe, run, prepared)
+    if last != "train":
+        filters.run(recipe, run, prepared)  # what they cannot learn is told before hours of training
     made.model = model = _timed("train", lambda: train.run(recipe, run, prepared, made.augmented))
     if last == "train":
         return
@@ -160,11 +162,11 @@ def check_columns(recipe: Recipe, schema: Schema) -> None:
             f"source.url: '{recipe.source.url}': every column is taken for an id ({', '.join(schema.learnt.names)}), and ids are made "
             "anew, so that nothing is left to learn. Set schema.columns.NAME.kind, or for CSV the option delimiter"
         )
-    model_parts.check_codec(recipe, schema)
+    where = parse_where(recipe.generate.where, schema)
+    model_parts.check_codec(recipe, schema, where)
     for key, text in recipe.expressions.items():
         Expression.parse(text, key).holds(schema.arrow.empty_table())
     filters_of(recipe, schema, knowledge_of(recipe) if recipe.filters else None)
-    where = parse_where(recipe.generate.where, schema)
     check_shares(where, schema, table=model_parts.parts_of(choose.assumed(recipe))["codec"]["use"] == "tabular")
     columns_of(recipe.generate.unique, schema)
     if recipe.mix is not None:

@@ -68,6 +68,12 @@ class Vocabulary:
         """Any tokens that spell it, the last of which may say more: a word that the text cuts off can go on as one token."""
         return allowed_next(text.encode(), [b""] * FIRST + self._spelled)
 
+    def unseen_controls(self, texts: Iterable[str]) -> tuple[int, ...]:
+        """The tokens of control characters of one byte, but for tabs and ends of lines, that no text has: other bytes to fall back on may be
+        drawn, these not."""
+        seen = set("\t\n\r").union(*texts)
+        return tuple(FIRST + byte for byte in (*range(32), 127) if chr(byte) not in seen)
+
     def decode(self, ids: Iterable[int]) -> str:
         """Bytes that are no character, as a model may draw them, are left out."""
         return b"".join(self._spelled[number - FIRST] for number in ids if number >= FIRST).decode(errors="ignore")

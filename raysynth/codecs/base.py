@@ -43,6 +43,9 @@ class Codec(ABC):
     def decode(self, batch: Batch, draws: Draws) -> pa.Table:
         """Arrays → rows of exactly the schema's columns and types; what the coding left open is drawn by name."""
 
+    def check_where(self, where: Where) -> None:  # noqa: B027  (most take any condition)
+        """RecipeError on a condition that no rows of such columns can be made for, whatever they hold: before anything is learnt."""
+
     @abstractmethod
     def condition(self, where: Where) -> Given | None:
         """The condition in the layout's terms; None where there is nothing to condition on (rows are then only checked).

@@ -70,6 +70,9 @@ class Chain(Codec):
         columns = {name: table.column(name) for table in (texts, pictures) for name in table.column_names}
         return pa.table([columns[name] for name in self.schema.names], schema=self.schema.arrow)
 
+    def check_where(self, where: Where) -> None:
+        self.text.check_where(where)
+
     def condition(self, where: Where) -> FieldsGiven | None:
         texts = self.text.condition({name: wanted for name, wanted in where.items() if name in self.text.schema})
         picture = self.image.condition({name: wanted for name, wanted in where.items() if name in self.image.schema})

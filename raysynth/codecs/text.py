@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from raysynth.codecs._base_tokenizer import BaseVocabulary, read_tokenizer
 from raysynth.codecs._column_stats import TableStats, column_of, lowest
-from raysynth.codecs._tokenizer import Vocabulary, learn
+from raysynth.codecs._tokenizer import FIRST, Vocabulary, learn
 from raysynth.codecs._turns import Ids, check_roles, decode_turns, encode_turns, few, roles_in
 from raysynth.codecs.base import Codec, Stats
 from raysynth.codecs.tabular import Tabular
@@ -21,7 +21,7 @@ from raysynth.layout import Array, Arrays, Batch, Beginning, Facts, Fields, Fiel
 from raysynth.row_ids import id_words
 from raysynth.schema import TURNS, Schema
 from raysynth.turns import Turn, contents
-from raysynth.where import Starts, Where
+from raysynth.where import Starts, Values, Where
 
 MOST_CHARACTERS = 20_000  # of a text in the sample that tokens are learnt from
 MOST_LEARNT = 2048  # tokens of a text, where the recipe names no length: one very long text would make all rows as wide
@@ -80,6 +80,7 @@ class Text(Codec):
         """Of each column of turns the tokens of its roles, which come behind all others."""
         self.lengths: list[int] = []
         self.nullable: list[bool] = []
+        self.never: tuple[int, ...] = ()
         self.told: Facts = {}
 
     def observe(self, rows: pa.Table) -> TextStats:
@@ -116,6 +117,8 @@ class Text(Codec):
         self.told = {"sampled": cut}
         if isinstance(self.vocabulary, BaseVocabulary):
             self.told["changed_by_tokenizer"] = len(sample) - self.vocabulary.kept(sample)
+        else:
+            self.never = self.vocabulary.unseen_controls(sample)
         return self._lay_out()
 
     def encode(self, rows: pa.Table) -> Batch:
@@ -147,11 +150,19 @@ class Text(Codec):
 
     def condition(self, where: Where) -> FieldsGiven | None:
         """RecipeError too on a beginning that leaves its text no room to end."""
+        self.check_where(where)
         codes = self.table.condition({name: wanted for name, wanted in where.items() if name in self.table.schema})
         if not any(isinstance(wanted, Starts) for wanted in where.values()):
             return codes
         begun = tuple(self._begun(column.name, most, where) for column, most in zip(self.texts, self.lengths, strict=True))
         return TokensGiven(codes.masks if codes else {}, begun)
+
+    def check_where(self, where: Where) -> None:
+        for name in (column.name for column in self.texts):
+            if isinstance(wanted := where.get(name), Values) and len(wanted.values):
+                raise RecipeError(
+                    f"where.{name}: no generator of texts writes a whole text that is asked for. Say how it begins, {{starts: …}}, or null"
+                )
 
     def _begun(self, name: str, most: int, where: Where) -> Beginning | None:
         wanted = where.get(name)
@@ -161,6 +172,10 @@ class Text(Codec):
             raise RecipeError(
                 f"where.{name}: starts has {tokens} tokens, and a text of this model at most {most}. Give a shorter beginning, "
                 "or train with a larger codec.max_tokens"
+            )
+        if unseen := {FIRST + byte for byte in wanted.text.encode()} & set(self.never):
+            raise RecipeError(
+                f"where.{name}: starts holds a control character that no train text has ({chr(min(unseen) - FIRST)!r})"
             )
         begun, roles = self.vocabulary.beginning(wanted.text), sum(len(roles or ()) for roles in self.roles)
         return Beginning(np.pad(begun.allowed, ((0, 0), (0, roles))), np.pad(begun.spelled, (0, roles)))
@@ -173,7 +188,13 @@ class Text(Codec):
         else:
             pairs = [part for pair in self.vocabulary.merges for part in pair]
             arrays |= {"characters": _joined(self.vocabulary.characters), "merges": _joined(pairs)}
-        told: Facts = {"table": facts, "lengths": self.lengths, "nullable": self.nullable, "told": self.told}
+        told: Facts = {
+            "table": facts,
+            "lengths": self.lengths,
+            "nullable": self.nullable,
+            "told": self.told,
+            "never": list(self.never),
+        }
         if any(roles is not None for roles in self.roles):
             told["roles"] = [None if roles is None else list(roles) for roles in self.roles]
         return arrays, told
@@ -187,6 +208,7 @@ class Text(Codec):
             parts = _split(arrays["merges"])
             self.vocabulary = Vocabulary(tuple(_split(arrays["characters"])), tuple(zip(parts[::2], parts[1::2], strict=True)))
         self.lengths, self.nullable, self.told = list(facts["lengths"]), list(facts["nullable"]), facts["told"]
+        self.never = tuple(facts["never"])
         self._number(facts.get("roles", [None] * len(self.texts)))
         self._lay_out()
 
@@ -195,7 +217,9 @@ class Text(Codec):
         size = self.vocabulary.size + sum(len(roles or ()) for roles in self.roles)
         turns = tuple(None if roles is None else tuple(roles.values()) for roles in self.roles)
         length = sum(self.lengths) + len(self.texts)
-        layout = Tokens(fields, size, length, tuple(self.nullable), turns if any(ids is not None for ids in turns) else ())
+        layout = Tokens(
+            fields, size, length, tuple(self.nullable), turns if any(ids is not None for ids in turns) else (), self.never
+        )
         self.layout = layout
         return layout
 

@@ -78,17 +78,16 @@ class Engine:
         engine = self._started(self.files, int(np.bitwise_xor.reduce(draws.words("ctranslate2")) & np.uint64(0xFFFFFFFF)))
         rows = [_Row(one) for one in led.tolist()]
         barred_2PV = self._barred()
-        for text, nullable in enumerate(self.shape.nullable):
+        for text in range(self.shape.texts):
             first, later = ([[str(token)] for token in np.flatnonzero(barred_V)] for barred_V in barred_2PV[:, text])
             open_rows = [row for row in rows if row.whole and len(row.tokens) < self.shape.length]
             for row in open_rows:
                 row.whole = False
-            if nullable or self.shape.roles:  # then a text begins otherwise than it goes on
-                self._write(engine, open_rows, 1, first)
-                for row in open_rows:
-                    if row.tokens[-1] == Tokens.NULL:
-                        row.write([Tokens.END])
-                open_rows = [row for row in open_rows if not row.whole]
+            self._write(engine, open_rows, 1, first)  # a text begins otherwise than it goes on
+            for row in open_rows:
+                if row.tokens[-1] == Tokens.NULL:
+                    row.write([Tokens.END])
+            open_rows = [row for row in open_rows if not row.whole]
             room = max((self.shape.length - len(row.tokens) for row in open_rows), default=0)
             self._write(engine, open_rows, room, later)
         tokens = np.full((len(rows), self.shape.length), Tokens.PAD, dtype=np.int32)

@@ -228,7 +228,7 @@ class Texts(Trained):
     def _chosen(
         self, logits_RV: Tensor, seen_RV: Tensor, first_R: Tensor, previous_R: Tensor, nullable_R: Tensor, uniform_R: Tensor
     ) -> Tensor:
-        """(R,) tokens by the inverse of the distribution function. A text is NULL or has tokens, never both."""
+        """(R,) tokens by the inverse of the distribution function. A text is NULL or has tokens, never both, and never none."""
         after_null = ~first_R & (previous_R == Tokens.NULL)
         if self.repetition != 1:
             less = torch.where(logits_RV > 0, logits_RV / self.repetition, logits_RV * self.repetition)
@@ -236,7 +236,8 @@ class Texts(Trained):
             less[:, again] = logits_RV[:, again]  # or no row would have as many texts as it must, and nobody would answer
             logits_RV = torch.where(seen_RV, less, logits_RV)
         logits_RV = logits_RV / self.temperature
-        logits_RV[:, Tokens.PAD] = -torch.inf
+        logits_RV[:, [Tokens.PAD, *self.shape.never]] = -torch.inf
+        logits_RV[first_R, Tokens.END] = -torch.inf
         logits_RV[~first_R | ~nullable_R, Tokens.NULL] = -torch.inf
         logits_RV[after_null, Tokens.NULL :] = -torch.inf
         p_RV = torch.softmax(self._cut(logits_RV), dim=1)

@@ -81,7 +81,11 @@ def cells_of(line: str) -> dict[str, str | None]:
     cells = cast("dict[str, Any]", found)
     if "[" in line or line.count("{") > 1:  # a nested value, most likely; its numbers stay numbers
         plain = cast("dict[str, Any]", json.loads(line))
-        cells |= {name: json.dumps(cell, ensure_ascii=False) for name, cell in plain.items() if isinstance(cell, dict | list)}
+        cells |= {
+            name: json.dumps(cell, ensure_ascii=False, allow_nan=False)
+            for name, cell in plain.items()
+            if isinstance(cell, dict | list)
+        }
     if "true" in line or "false" in line:
         cells |= {name: str(cell).lower() for name, cell in cells.items() if isinstance(cell, bool)}
     return cells

@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from raysynth.errors import UnreadableError
+from raysynth.schema import ROW
 from raysynth.sources._files import RangeFile, apart, list_files, with_row_ids
 from raysynth.sources.base import BadRow, InputFile, Shard, Source
 
@@ -46,7 +47,8 @@ class Parquet(Source):
         try:
             for batch in opened.iter_batches(batch_size=min(self.rows_per_table, _fitting(opened.metadata)), row_groups=groups):
                 rows = np.arange(row, row + batch.num_rows, dtype=np.int64)
-                yield with_row_ids(pa.Table.from_batches([batch]).rename_columns(names), shard.file.path, rows), []
+                table = with_row_ids(pa.Table.from_batches([batch]).rename_columns(names), shard.file.path, rows)
+                yield _readable(table, shard.file.path)
                 row += batch.num_rows
         except (pa.ArrowException, OSError) as error:
             raise UnreadableError(
@@ -73,6 +75,32 @@ class Parquet(Source):
             rows += group.num_rows
             size_bytes += group_bytes
         return [*shards, Shard(file, first_row, rows, tuple(groups))] if groups else [Shard(file)]
+
+
+def _readable(table: pa.Table, path: str) -> tuple[pa.Table, list[BadRow]]:
+    """Rows with a text that is no UTF-8 become bad rows: who wrote the file did not look, and whoever reads on would stumble."""
+    broken: dict[int, str] = {}
+    for name in table.column_names:
+        try:
+            table.column(name).validate(full=True)
+        except pa.ArrowInvalid:
+            found = [row for row, cell in enumerate(table.column(name)) if not _is_text(cell)]
+            if not found:
+                raise
+            broken |= dict.fromkeys(found, name)
+    if not broken:
+        return table, []
+    ids = table.column(ROW).to_pylist()
+    bad = [BadRow(path, int(str(ids[row])), f"column '{broken[row]}': bytes that are no UTF-8", "") for row in sorted(broken)]
+    return table.filter(pa.array([row not in broken for row in range(table.num_rows)])), bad
+
+
+def _is_text(cell: pa.Scalar) -> bool:
+    try:
+        cell.as_py()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _fitting(footer: pq.FileMetaData) -> int:

@@ -9,6 +9,7 @@ from raysynth.models import codec_of
 from raysynth.parts import find, whole_options
 from raysynth.recipe import Recipe
 from raysynth.schema import Schema
+from raysynth.where import Where
 
 
 def parts_of(recipe: Recipe) -> dict[str, dict[str, Any]]:
@@ -33,9 +34,9 @@ def check_base(recipe: Recipe) -> None:
         base_folder.check(base, adapted=recipe.generator.options.get("tune", "lora") == "lora")
 
 
-def check_codec(recipe: Recipe, schema: Schema) -> None:
-    """RecipeError where the codec does not take these columns."""
-    codec_of(parts_of(recipe)["codec"], schema, recipe.seed)
+def check_codec(recipe: Recipe, schema: Schema, where: Where | None = None) -> None:
+    """RecipeError where the codec does not take these columns, or makes no rows for the condition."""
+    codec_of(parts_of(recipe)["codec"], schema, recipe.seed).check_where(where or {})
 
 
 def codec_for(generator: str) -> str:

@@ -103,6 +103,7 @@ def test_the_same_facts_come_from_every_format(tmp_path: Path) -> None:
         ("t.csv", b'head,relation,tail\n"a,b,c\n', "line 2: unexpected end of data"),
         ("t.csv", b"head,relation,tail\na,b," + b"x" * 501, "tail has 501 characters, and at most 500 may be"),
         ("t.csv", b"head,relation,tail\na,b,\xff", "line 2: is no UTF-8"),
+        ("t.csv", b"head,relation,tail\na,__,c", "line 2: relation is '__', which says nothing"),
         ("t.txt", b"x", r"must end in .csv, .tsv or .jsonl"),
         ("t.jsonl", b'{"head": "a"}', "line 1: must be such as"),
         ("t.jsonl", b"\n[1]", "line 2: must be such as"),

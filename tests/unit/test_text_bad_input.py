@@ -16,11 +16,12 @@ from raysynth.cells import NULL_TOKENS
 from raysynth.cleaning import clean
 from raysynth.codecs.text import Text
 from raysynth.draws import Draws
-from raysynth.errors import DataError, RecipeError
+from raysynth.errors import DataError, RecipeError, UnreadableError
 from raysynth.generators.language_model import LanguageModel
 from raysynth.metrics.base import WORD, Seen
 from raysynth.metrics.utility.text_downstream import TextDownstream
 from raysynth.parts import find
+from raysynth.pipeline import check_columns
 from raysynth.profile import Profile
 from raysynth.recipe_files import parse_recipe
 from raysynth.runs import Run
@@ -34,6 +35,7 @@ from raysynth.stages.prepare import check_varies
 from raysynth.stages.prepare_text import texts_of
 from raysynth.text_cleaning import normalise
 from raysynth.training import fit, initialise
+from raysynth.where import parse_where
 
 MEGABYTE = 1 << 20
 HALF = "half of a surrogate pair"
@@ -110,6 +112,29 @@ def test_half_a_surrogate_pair_in_json_is_a_bad_row_and_the_others_are_whole(tmp
     rows, bad = read(Jsonl(str(tmp_path / "rows.jsonl")))
     assert rows["text"].to_pylist() == ["good 😀", r"a backslash \ud83d"] and rows[ROW].to_pylist() == [0, 5]
     assert [row.row for row in bad] == [1, 2, 3, 4] and all(HALF in row.reason for row in bad)
+
+
+def test_a_nested_number_that_json_has_not_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"text": "a", "more": [1]}\n{"text": "b", "more": [1e999]}\n')
+    rows, bad = read(Jsonl(str(tmp_path / "rows.jsonl")))
+    assert rows["more"].to_pylist() == ["[1]"] and [row.row for row in bad] == [1]
+
+
+def test_bytes_that_are_no_character_in_parquet_are_a_bad_row_wherever_they_stand(tmp_path: Path) -> None:
+    plain = pa.array([b"good", b"half \xed\xa0\x80", None, b"\xff", b"fine"]).view(pa.string())
+    lists = pa.ListArray.from_arrays(pa.array([0, 1, 2, 3, 4, 5], pa.int32()), plain)
+    coded = pa.DictionaryArray.from_arrays(pa.array([0, 1, 2, 1, 0], pa.int8()), pa.array([b"a", b"\xff", b"b"]).view(pa.string()))
+    for name, column in (("plain", plain), ("lists", lists), ("coded", coded)):
+        pq.write_table(pa.table({"number": range(5), "text": column}), tmp_path / f"{name}.parquet")
+    for name in ("plain", "lists"):
+        rows, bad = read(Parquet(str(tmp_path / f"{name}.parquet")))
+        assert [row.row for row in bad] == [1, 3] and rows[ROW].to_pylist() == [0, 2, 4], name
+        assert bad[0].reason == "column 'text': bytes that are no UTF-8"
+        Profile.observe(rows)
+    with pytest.raises(
+        UnreadableError, match="'coded.parquet': its Parquet pages cannot be read \\(Invalid UTF8"
+    ):  # Arrow reads none of it
+        read(Parquet(str(tmp_path / "coded.parquet")))
 
 
 def test_bytes_that_are_no_character_in_csv_are_a_bad_row_and_the_others_stay_in_their_script(tmp_path: Path) -> None:
@@ -272,6 +297,27 @@ def drawn() -> Iterator[pa.Table]:
 def test_drawn_texts_are_texts_whatever_tokens_they_are_made_of(drawn: pa.Table) -> None:
     drawn.validate(full=True)
     assert not [text for text in drawn["text"].to_pylist() if text and "\ufffd" in text]
+
+
+def test_what_no_train_text_has_is_never_drawn_no_control_character_and_no_empty_text() -> None:
+    rows = rows_of([f"a line {at},\nand\x0b more" for at in range(60)], ["only"])
+    codec = codec_of(rows, max_tokens=24)
+    generator = initialise(lambda: LanguageModel(codec.layout, width=8, layers=1, heads=1, temperature=3.0), 1)  # type: ignore[arg-type]
+    assert isinstance(generator, LanguageModel)  # it has learnt nothing: any token is as likely
+    draws = Draws.range(7, "generate", 0, 256)
+    texts = codec.decode(generator.sample(draws, None), draws)["text"].to_pylist()
+    assert all(texts)
+    controls = {letter for text in texts for letter in str(text) if category(letter) == "Cc"}
+    assert "\x0b" in controls and "\n" in controls and not {letter for letter in controls if letter < " "} - set("\x0b\t\n\r")
+    with pytest.raises(RecipeError, match=r"where\.text: starts holds a control character that no train text has \('\\x07'\)"):
+        codec.condition(parse_where({"text": {"starts": "a\x07"}}, SCHEMA))
+
+
+def test_a_whole_text_cannot_be_asked_for_and_that_is_told_before_anything_is_learnt() -> None:
+    asked = {"source": "a.csv", "generator": {"use": "language_model"}, "evaluate": None}
+    with pytest.raises(RecipeError, match=r"where\.text: no generator of texts writes a whole text .* \{starts: …\}, or null"):
+        check_columns(parse_recipe(asked | {"generate": {"where": {"text": "hello"}}}), SCHEMA)
+    check_columns(parse_recipe(asked | {"generate": {"where": {"text": {"starts": "hello"}, "label": "good"}}}), SCHEMA)
 
 
 def test_a_label_of_one_value_asks_for_no_guidance() -> None:
