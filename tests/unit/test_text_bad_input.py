@@ -132,8 +132,8 @@ def test_bytes_that_are_no_character_in_parquet_are_a_bad_row_wherever_they_stan
         assert bad[0].reason == "column 'text': bytes that are no UTF-8"
         Profile.observe(rows)
     with pytest.raises(
-        UnreadableError, match="'coded.parquet': its Parquet pages cannot be read \\(Invalid UTF8"
-    ):  # Arrow reads none of it
+        UnreadableError, match=r"'coded\.parquet': its Parquet pages cannot be read \(Invalid UTF8"
+    ):  # Arrow reads none
         read(Parquet(str(tmp_path / "coded.parquet")))
 
 
