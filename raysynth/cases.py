@@ -29,11 +29,12 @@ MOST_CASES = 256
 
 @dataclass(frozen=True)
 class Case:
-    """`share` of all rows meet `where`, which is `given` in the layout's terms."""
+    """`share` of all rows meet `where`, which is `given` in the layout's terms. `told`: what it has that others have not."""
 
     where: Where
     given: Given | None
     share: float
+    told: str = ""
 
 
 def cases_of(where: Where, model: Model) -> list[Case]:
@@ -49,7 +50,8 @@ def cases_of(where: Where, model: Model) -> list[Case]:
     for met in product(*dealt):
         own = {**plain, **{name: condition for name, condition, _ in met}}
         given = model.codec.condition({name: condition for name, condition in own.items() if name in learnt})
-        cases.append(Case(own, given, prod(share for *_, share in met)))
+        told = ", ".join(f"{name}: {_value(condition)}" for name, condition, _ in met)
+        cases.append(Case(own, given, prod(share for *_, share in met), told))
     return cases
 
 
@@ -97,6 +99,12 @@ def _each(dealt: Shares) -> list[tuple[Condition, float]]:
     nulls = [(Values(dealt.values.slice(0, 0), null=True), dealt.shares[-1])] if dealt.null else []
     whole = sum(dealt.shares)
     return [(one, share / whole) for one, share in [*alone, *nulls] if share > 0]
+
+
+def _value(condition: Condition) -> str:
+    """The one value of a case."""
+    only = cast("Values", condition)
+    return "null" if only.null else str(only.values[0].as_py())
 
 
 def _settled(dealt: dict[str, Shares], model: Model) -> dict[str, Shares]:

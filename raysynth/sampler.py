@@ -25,6 +25,7 @@ from raysynth.turns import rows_as_texts
 from raysynth.where import parse_where, satisfied
 
 LEAST_ACCEPTANCE = 0.005
+CASE_ROWS = 4_000  # of each case, where a probe has several
 T = TypeVar("T")
 Numbers = NDArray[np.uint64]
 Failed = dict[str, NDArray[np.bool_]]
@@ -127,13 +128,13 @@ class Sampler:
         width = self.model.generator.step_rows  # rows of a call that tries again: few first, since mostly one more try is enough
         while len(position):
             taken = position[: self.model.generator.kernel_rows]
-            held, attempts = self._try(draws.take(taken), attempt[taken], width, left[taken])
+            held, attempts = yield from self._try(draws.take(taken), attempt[taken], width, left[taken])
             found.append(Found(held.rows, taken[held.place], held.attempts))
             np.subtract.at(left, found[-1].place, 1)
             attempt[taken] += np.uint64(attempts)
             missed = taken[left[taken] > 0]
             if all_found:
-                self._check_attempts(draws.rows, attempt, missed)
+                self._check_attempts(draws, attempt, missed)
             missed = missed[attempt[missed] < self.max_attempts]
             position = np.concatenate([position[len(taken) :], missed])
             width = min(2 * width, self.model.generator.kernel_rows)
@@ -143,47 +144,53 @@ class Sampler:
 
     def first_attempts(self, rows: int) -> pa.Table:
         """So many rows (at most one kernel's), valid or not: what a row is like before anything is learnt."""
-        return self._draw(Draws.range(self.seed, "generate", 0, rows))[0]
-
-    def ready(self) -> Generator[None, None, None]:
-        """What the first rows of a condition cost beside themselves, in steps: what a generator must know of each case, and the probe."""
-        if not self._probed and len(self.cases) > 1:
-            few = Draws.range(self.seed, "generate", 0, self.model.generator.step_rows)
-            for case in self.cases:
-                self._draw_case(case, few)
-                yield
-        self.check_acceptance()
+        return _ended(self._draw(Draws.range(self.seed, "generate", 0, rows)), None)[0]
 
     def check_acceptance(self, rows: int | None = None) -> None:
-        """RuleError if the rules and `where` turn down nearly all of a probe's rows. The probe is drawn once. `rows`: of the data set, for
-        a generator whose rows cost something is only probed with rows that are then used."""
-        probe = self.model.generator.probe_rows
-        if isinstance(self.model.generator, Remote) and (rows or 0) < probe:
-            return
+        """RuleError if the rules and `where` turn down nearly all of a probe's rows, or of those of one case. The probe is drawn once.
+        `rows`: of the data set, for a generator whose rows cost something is only probed with rows that are then used."""
+        if not isinstance(self.model.generator, Remote) or (rows or 0) >= self.model.generator.probe_rows:
+            _ended(self.ready(), None)
+
+    def ready(self) -> Generator[None, None, None]:
+        """`check_acceptance`, one case after another: between two of them other work may be done."""
         if not self._probed and (self.rules or self.filters or self._conditioned):
-            acceptance = self.acceptance(probe, enough=LEAST_ACCEPTANCE)
-            if acceptance < LEAST_ACCEPTANCE:
-                key, loosen = (
-                    ("rules", "the rules or generate.where") if self.rules or self.filters else ("generate.where", "that condition")
-                )
-                self._refusal = (
-                    f"{key}: of {probe:,} probe rows {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned down "
-                    f"by {self.rejects.most_common(1)[0][0]}. Loosen {loosen}"
-                )
-            self.rejects.clear()
+            several = len(self.cases) > 1 and not isinstance(self.model.generator, Remote)
+            for case in self.cases if several else [None]:
+                self._refusal = self._refused(case)
+                if self._refusal:
+                    break
+                yield
         self._probed = True
         if self._refusal:
             raise RuleError(self._refusal)
 
-    def acceptance(self, rows: int = 10_000, *, enough: float = 1.0) -> float:
-        """Share of first attempts that hold, over the first `rows` row numbers; `rejects` then says why the others did not. Once it is
-        sure to be `enough`, the other rows are not drawn, and it is more than what is returned."""
+    def _refused(self, case: Case | None) -> str:
+        """Why the probe of a case, or of all rows, is refused; nothing where it is not."""
+        probe = self.model.generator.probe_rows if case is None else CASE_ROWS
+        acceptance, worst = self.acceptance(probe, enough=LEAST_ACCEPTANCE, case=case), self.rejects.most_common(1)
+        self.rejects.clear()
+        if acceptance >= LEAST_ACCEPTANCE:
+            return ""
+        key, loosen = (
+            ("rules", "the rules or generate.where") if self.rules or self.filters else ("generate.where", "that condition")
+        )
+        return (
+            f"{key}: of {probe:,} probe rows{_with(case)} {acceptance:.2%} hold, and at least {LEAST_ACCEPTANCE:.1%} must; most were turned "
+            f"down by {worst[0][0]}. Loosen {loosen}"
+        )
+
+    def acceptance(self, rows: int = 10_000, *, enough: float = 1.0, case: Case | None = None) -> float:
+        """Share of first attempts that hold, over the first `rows` row numbers, each with its own case or all with that one; `rejects`
+        then says why the others did not. Once it is sure to be `enough`, the other rows are not drawn, and it is more than what is
+        returned."""
         numbers = np.arange(rows, dtype=np.uint64)
         kernel_rows = self.model.generator.kernel_rows
         held = 0
         for start in range(0, rows, kernel_rows):
             part = numbers[start : start + kernel_rows]
-            _, failed = self._draw(Draws.of(self.seed, "generate", part))
+            draws = Draws.of(self.seed, "generate", part)
+            _, failed = _ended(self._draw(draws), None) if case is None else self._draw_case(case, draws)
             every = np.ones(len(part), dtype=np.bool_)
             held += int(self._holds(failed, every).sum())
             self._count(failed, every)
@@ -191,14 +198,16 @@ class Sampler:
                 break
         return held / rows
 
-    def _try(self, draws: Draws, attempt: Numbers, width: int, wanted: NDArray[np.int64]) -> tuple[Found, int]:
+    def _try(
+        self, draws: Draws, attempt: Numbers, width: int, wanted: NDArray[np.int64]
+    ) -> Generator[None, None, tuple[Found, int]]:
         """One kernel call → of each slot the first `wanted` attempts in it that hold, and how many attempts of each were tried."""
         once = (
             isinstance(self.model.generator, Remote) or not attempt.any()
         )  # the first try mostly holds; a call is made when it must
         attempts = 1 if once else max(1, width // len(draws))
         tries = np.repeat(attempt, attempts) + np.tile(np.arange(attempts, dtype=np.uint64), len(draws))
-        drawn, failed = self._draw(replace(draws.take(np.repeat(np.arange(len(draws)), attempts)), attempts=tries))
+        drawn, failed = yield from self._draw(replace(draws.take(np.repeat(np.arange(len(draws)), attempts)), attempts=tries))
         within = tries < self.max_attempts  # a call may try more: they never count, so that no batching saves a row
         holds = self._holds(failed, within).reshape(len(draws), attempts)
         before = np.cumsum(holds, axis=1) - holds  # attempts after the last that is wanted belong to no row
@@ -208,11 +217,13 @@ class Sampler:
         at = slot * attempts + turn
         return Found(drawn.take(at), slot, tries[at]), attempts
 
-    def _draw(self, draws: Draws) -> tuple[pa.Table, Failed]:
-        """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check."""
+    def _draw(self, draws: Draws) -> Generator[None, None, tuple[pa.Table, Failed]]:
+        """Draws (at most one kernel's) → as many rows, derived columns too, and which of them fail each check; one case after another."""
         case_of_row = case_of(self.cases, draws)
         found: list[tuple[NDArray[np.int64], pa.Table, Failed]] = []
         for number in np.unique(case_of_row):
+            if found:
+                yield
             rows = np.flatnonzero(case_of_row == number)
             found.append((rows, *self._draw_case(self.cases[number], draws.take(rows))))
         if len(found) == 1:
@@ -251,15 +262,19 @@ class Sampler:
         for name, fails in failed.items():
             self.rejects[name] += int((fails & counted).sum())
 
-    def _check_attempts(self, numbers: Numbers, attempt: Numbers, missed: NDArray[np.int64]) -> None:
+    def _check_attempts(self, draws: Draws, attempt: Numbers, missed: NDArray[np.int64]) -> None:
         spent = missed[attempt[missed] >= self.max_attempts] if len(missed) else missed
         if not len(spent):
             return
-        worst = self.rejects.most_common(1)[0][0]
+        worst, case = self.rejects.most_common(1)[0][0], self.cases[case_of(self.cases, draws.take(spent[:1]))[0]]
         raise RuleError(
-            f"row {numbers[spent[0]]}: no valid row in {self.max_attempts} attempts; most were turned down by {worst} "
+            f"row {draws.rows[spent[0]]}{_with(case)}: no valid row in {self.max_attempts} attempts; most were turned down by {worst} "
             f"({dict(self.rejects)}). Loosen it, or raise generate.max_attempts"
         )
+
+
+def _with(case: Case | None) -> str:
+    return f" with {case.told}" if case is not None and case.told else ""
 
 
 def _ended(steps: Generator[None, None, T], between: Callable[[], None] | None) -> T:

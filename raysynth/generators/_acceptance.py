@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from raysynth.draws import Draws
 
 CLIPPED = 0.02  # of the weight of conditioned rows: the distance allowed between them and filtered unconditional rows
-MOST_BOUNDS = 256  # conditions whose bound is kept: a server may be asked for any number of them
+MOST_BOUNDS = 1024  # conditions whose bound is kept: a server may be asked for any number of them, and one `where` may be 256
 Masks = Mapping[int, NDArray[np.bool_]]
 
 

@@ -299,9 +299,17 @@ def test_what_cases_cost_before_their_first_rows_is_in_steps_that_others_may_go_
     sampler = Sampler(model, seed=5, where=DEALT)
     assert len(list(sampler.ready())) == len(sampler.cases) > 3
     assert not list(sampler.ready()), "once"
+    assert len(list(sampler.steps([(5, np.arange(200, dtype=np.uint64))]))) >= len(sampler.cases) - 1
     assert sampler.range(0, 200).equals(Sampler(model, seed=5, where=DEALT).range(0, 200))
-    with pytest.raises(RuleError, match="of 10,000 probe rows"):
-        list(Sampler(model, seed=5, where=DEALT, rules=["stock < -9999"]).ready())
+
+
+def test_one_case_that_no_row_meets_is_refused_by_its_name_however_small_its_share(model: Model) -> None:
+    asked = {"sold": {"shares": {"true": 999, "false": 1}}, "grade": {"shares": {"a": 1, "b": 1}}}
+    sampler = Sampler(model, seed=5, where=asked, rules=["sold"], max_attempts=50)
+    with pytest.raises(RuleError, match=r"rules: of 4,000 probe rows with grade: a, sold: False 0\.00% hold"):
+        sampler.check_acceptance()
+    with pytest.raises(RuleError, match=r"row \d+ with grade: [ab], sold: False: no valid row in 50 attempts"):
+        sampler.range(0, 3000)
 
 
 def test_a_plan_s_json_has_the_same_rows(model: Model) -> None:
