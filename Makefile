@@ -14,7 +14,7 @@ help: ## what there is
 
 .venv/.ready: pyproject.toml constraints.txt
 	@set -e
-	test -x "$(BIN)/python" || $(PYTHON) -m venv .venv
+	"$(BIN)/python" -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv
 	"$(BIN)/python" -m pip install -q --upgrade pip
 	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt torch==2.13.0
 	"$(BIN)/python" -m pip install -q --no-compile -c constraints.txt -e '.[examples,text,llm,image,onnx,dev]'

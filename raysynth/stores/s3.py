@@ -26,12 +26,15 @@ from fsspec.exceptions import FSTimeoutError
 from raysynth.errors import StoreError
 from raysynth.stores.base import Stat, Store
 
-MAX_CALL_SECONDS = 120.0  # how long one call is tried again at a server that has answered this store before
+MAX_CALL_SECONDS = (
+    120.0  # how long one call is tried again at a server that has answered this process, or whoever sent a store to it
+)
 MAX_FIRST_SECONDS = 8.0  # and at one that never has: a wrong endpoint is told within seconds
 MAX_WAIT_SECONDS = 5.0
 
 _log = logging.getLogger(__name__)
 _filesystems: dict[str, Any] = {}
+_answered: set[str] = set()  # the AWS environments in which a server has answered
 
 
 def make() -> Store:
@@ -40,9 +43,6 @@ def make() -> Store:
 
 class S3(Store):
     """Holds neither secrets nor connections, so it travels to workers as it is; every process opens its own client on first use."""
-
-    def __init__(self) -> None:
-        self._answered = False
 
     def read(self, url: str) -> bytes:
         path = "/".join(_split(url))
@@ -129,7 +129,11 @@ class S3(Store):
         ]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_answered": False}
+        return {"answered": _environment() in _answered}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        if state["answered"]:
+            _answered.add(_environment())
 
     def _stat(self, url: str) -> Stat | None:
         bucket, key = _split(url)
@@ -152,13 +156,14 @@ class S3(Store):
         while True:
             try:
                 answer = ask(_filesystem())
-                self._answered = True
+                _answered.add(_environment())
                 return answer
             except StoreError:
                 raise
             except Exception as error:  # botocore's, aiohttp's and s3fs's own all come through
                 failure, kind = error, _kind(error)
-            self._answered = self._answered or _reply(failure) is not None
+            if _reply(failure) is not None:
+                _answered.add(_environment())
             # Even a first 412 may be one's own object: aiohttp sends a PUT again by itself when a kept-alive connection breaks.
             if kind is not _Kind.PASSING and not (kind is _Kind.EXISTS and read_back):
                 raise _final(url, verb, failure, kind) from failure
@@ -171,7 +176,7 @@ class S3(Store):
             turn += 1
 
     def _wait(self, url: str, verb: str, error: Exception, began: float, turn: int) -> None:
-        max_seconds = MAX_CALL_SECONDS if self._answered else MAX_FIRST_SECONDS
+        max_seconds = MAX_CALL_SECONDS if _environment() in _answered else MAX_FIRST_SECONDS
         wait_seconds = min(MAX_WAIT_SECONDS, 0.1 * 2**turn) * random.uniform(0.5, 1.0)  # noqa: S311 (spreads workers)
         if time.monotonic() - began + wait_seconds > max_seconds:
             raise StoreError(_told(url, verb, error) + f" (tried {turn + 1} times in {time.monotonic() - began:.0f} s)") from error
@@ -298,10 +303,14 @@ def _split(url: str, *, folder: bool = False) -> tuple[str, str]:
     return bucket, key
 
 
+def _environment() -> str:
+    """What says where the server is and who asks, as a hash: a changed key or endpoint gives another."""
+    return sha256(repr(sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))).encode()).hexdigest()
+
+
 def _filesystem() -> Any:
-    """The client of this process for its present AWS environment (a changed key or endpoint gives a new one)."""
-    environment = sorted((name, value) for name, value in os.environ.items() if name.startswith("AWS_"))
-    identity = sha256(repr((os.getpid(), environment)).encode()).hexdigest()
+    """The client of this process for its present AWS environment."""
+    identity = f"{os.getpid()} {_environment()}"
     if identity not in _filesystems:
         if "@" in os.environ.get("AWS_ENDPOINT_URL_S3", os.environ.get("AWS_ENDPOINT_URL", "")):
             raise StoreError("AWS_ENDPOINT_URL: must not hold user info. Use AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")

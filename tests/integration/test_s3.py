@@ -160,6 +160,28 @@ def test_a_server_that_takes_no_connection_is_asked_again(root: str, monkeypatch
             one.close()
 
 
+def test_a_server_that_has_answered_is_waited_for_by_every_store_and_in_other_processes(
+    endpoints: dict[str, str], root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that starts again refuses for a while; of one that nobody has ever reached nothing is expected."""
+    monkeypatch.setattr("raysynth.stores.s3.MAX_FIRST_SECONDS", 0.0)
+    monkeypatch.setattr("raysynth.stores.s3._answered", set[str]())
+    with faulty(endpoints["moto"], share=1.0, seed=1, kinds=("reset",)) as proxy:
+        use(proxy.url, monkeypatch)
+        with pytest.raises(StoreError, match="tried 1 times"):
+            store_for(root).check(root, write=False)
+        proxy.share = 0.0
+        store_for(root).check(root, write=False)
+        proxy.share = 1.0
+        threading.Timer(2.0, lambda: setattr(proxy, "share", 0.0)).start()
+        assert store_for(root).stat(join(root, "x")) is None
+        sent = pickle.dumps(store_for(root))
+        monkeypatch.setattr("raysynth.stores.s3._answered", set[str]())
+        proxy.share = 1.0
+        threading.Timer(2.0, lambda: setattr(proxy, "share", 0.0)).start()
+        assert pickle.loads(sent).stat(join(root, "x")) is None  # noqa: S301
+
+
 def test_a_wrong_secret_is_told_within_seconds_and_not_repeated(
     endpoints: dict[str, str], root: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
