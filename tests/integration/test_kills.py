@@ -20,7 +20,7 @@ RECIPE = """
 evaluate: null
 name: cancer
 source: examples://breast-cancer
-train: {max_epochs: 6}
+train: {max_epochs: 8}
 generate: {rows: 40000, rows_per_part: 200, workers: 2}
 """
 
