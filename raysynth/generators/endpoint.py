@@ -47,6 +47,7 @@ class Endpoint(Remote):
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Records,)
     aside: ClassVar[frozenset[str]] = ASIDE
+    version: ClassVar[int] = 2
     kernel_rows = 64
     chunk_rows = 1  # no call is made to fill a kernel
 

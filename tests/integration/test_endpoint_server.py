@@ -521,9 +521,63 @@ def test_conversations_are_told_and_read_as_lists_of_turns() -> None:
     made = RecordCodec(schema)
     columns = made.settle(made.observe(rows)).columns
     assert made.decode(made.encode(rows), Draws.range(1, "decode", 0, 2)).equals(rows.select(schema.names))
-    assert described(columns[1]) == 'a list of turns {"role": …, "content": …} of 2 to 2 turns, or null'
-    assert schema_of(columns, {"topic": "a"})["properties"]["talk"]["anyOf"][0]["items"]["required"] == ["role", "content"]
+    assert described(columns[1]) == 'a list of turns {"role": "agent" or "user", "content": …} of 2 to 2 turns, or null'
+    turns = schema_of(columns, {"topic": "a"})["properties"]["talk"]["anyOf"][0]["items"]
+    assert turns["required"] == ["role", "content"]
+    assert turns["properties"]["role"] == {"enum": ["agent", "user"]}
     assert checked({"topic": "a", "talk": talk[0]}, columns) == {"topic": "a", "talk": talk[0]}
+    twin = RecordCodec(schema)
+    twin.load(*json.loads(json.dumps(made.state())))
+    assert twin.layout == made.layout
     for bad in ("text", [{"role": "user"}], [{"role": "user", "content": 5}], talk[0] + talk[0] + talk[0]):
         with pytest.raises(ValueError, match=r"^talk: "):
             checked({"topic": "a", "talk": bad}, columns)
+
+
+def _talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _talk_column(*talks: list[dict[str, str]] | None) -> RecordColumn:
+    made = RecordCodec(Schema((Column("talk", "turns", TURNS),)))
+    stats = [
+        made.observe(pa.table({"talk": pa.array([talk], TURNS), FILE: ["f"], ROW: pa.array([row], pa.int64())}))
+        for row, talk in enumerate(talks)
+    ]
+    merged = stats[0]
+    for other in stats[1:]:
+        merged = merged.merge(other)
+    return made.settle(merged).columns[0]
+
+
+@pytest.mark.parametrize(
+    ("turns", "kept"),
+    [
+        (_talk(("user", "hello")), _talk(("user", "hello"))),
+        (_talk(("  user ", " cafe\u0301\n")), _talk(("user", "café"))),
+        (_talk(("Böt\u202e", "hello")), None),
+        (_talk(("User", "hello")), None),
+        (_talk((" ", "hello")), None),
+        (_talk(("user", "hello"), ("assistant", " ")), None),
+    ],
+)
+def test_turns_have_the_roles_of_train_rows_and_say_something(turns: Any, kept: Any) -> None:
+    column = _talk_column(_talk(("user", "a")), None, _talk(("user", "b"), ("assistant", "c")))
+    if kept is None:
+        with pytest.raises(ValueError, match=r"^talk: "):
+            checked({"talk": turns}, [column])
+    else:
+        assert checked({"talk": turns}, [column]) == {"talk": kept}
+
+
+def test_a_turn_may_say_nothing_where_one_of_a_train_row_does() -> None:
+    column = _talk_column(_talk(("user", "a")), _talk(("user", "")))
+    assert checked({"talk": _talk(("user", ""))}, [column])
+
+
+def test_roles_are_not_named_where_they_are_too_many_or_none() -> None:
+    many = _talk_column(*(_talk((f"person {number}", "hello")) for number in range(17)))
+    assert many.roles is None
+    assert '"role": …' in described(many)
+    assert checked({"talk": _talk(("somebody", "hello"))}, [many])
+    assert _talk_column(None).roles is None, "no server takes an enum of nothing"
