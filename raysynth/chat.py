@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,9 +29,11 @@ LONGEST_WISH_SECONDS = 600.0  # a server that asks for more patience (a day's qu
 MOST_BYTES = 16 << 20
 SAID_CHARACTERS = 200
 CHARACTERS_A_TOKEN = 3  # where a server does not count: on the safe side for English
+MOST_STARTS = 200  # of objects that break off, in one text: each costs a look at all of it
 SECRET_CHARACTERS = 8  # a shorter key is none: servers on one's own machine take any word, which texts may hold too
 
 _escape = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_object = re.compile(r'\{\s*"')
 
 
 class _PassingError(Exception):
@@ -47,10 +49,19 @@ class _AnswerError(HTTPException):
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must be http(s)://host[:port]/path, without a user name, a password or a query")
+    if not re.fullmatch("[!-~]+", url) or not _is_address(url):
+        raise ValueError("must be http(s)://host[:port]/path in ASCII, without a user name, a password or a query")
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # as sockets do: a part of it may be too long
+        bare = "@" not in parts.netloc and not re.search("[?#]", url)
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and bare
+    except ValueError:  # of the host or the port; its words would tell what stands there
+        return False
 
 
 def _variable(name: str) -> str:
@@ -309,16 +320,19 @@ def usage_of(reply: Facts) -> tuple[int, int]:
     return reply.get("read", 0), -(-len(content_of(reply["answer"]).encode()) // CHARACTERS_A_TOKEN)
 
 
-def object_in(text: str) -> Facts | None:
-    """The first JSON object in what a model wrote, whatever stands around it."""
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        found: Any = json.JSONDecoder().raw_decode(text, start)[0]
-    except (ValueError, RecursionError):
-        return None
-    return cast("Facts", found) if isinstance(found, dict) else None
+def objects_in(text: str) -> Iterator[Facts]:
+    """The JSON objects in what a model wrote, such as drafts and then its answer, whatever stands around them. Where one breaks off the next
+    is looked for, so that nothing is read twice."""
+    end, broken = 0, 0
+    while broken < MOST_STARTS and (start := _object.search(text, end)):
+        try:
+            found, end = json.JSONDecoder().raw_decode(text, start.start())
+        except json.JSONDecodeError as error:
+            end, broken = max(error.pos, start.start() + 1), broken + 1
+        except (ValueError, RecursionError):  # it nests too deep, or has a number of thousands of digits
+            return
+        else:
+            yield cast("Facts", found)
 
 
 def schema_format(schema: Facts) -> Facts:

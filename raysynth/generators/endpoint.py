@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, object_in, schema_format, usage_of
+from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, objects_in, schema_format, usage_of
 from raysynth.codecs.records import texts_of
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
@@ -130,9 +130,13 @@ class Endpoint(Remote):
         return Batch({"rows": texts_of([row or "null" for row in rows])}, np.array([row is not None for row in rows]))
 
     def _row(self, reply: Facts) -> str | None:
-        """None where the answer is no valid row, or an example with its texts as they are."""
-        found, settled = object_in(content_of(reply["answer"])), reply["settled"]
-        if found is None or any(found.get(name, value) != value for name, value in settled.items()):
+        """The first object of the answer that is a row; None where none is."""
+        rows = (self._written(found, reply["settled"]) for found in objects_in(content_of(reply["answer"])))
+        return next((row for row in rows if row is not None), None)
+
+    def _written(self, found: Facts, settled: Facts) -> str | None:
+        """None where it is no valid row, or an example with its texts as they are."""
+        if any(found.get(name, value) != value for name, value in settled.items()):
             return None
         try:
             row = checked({**found, **settled}, self.columns)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from fakes_llm import FakeLLM
 
-from raysynth.chat import object_in
+from raysynth.chat import objects_in
 from raysynth.cluster.endpoint import StoredReplies, spent
 from raysynth.codecs.records import RecordCodec
 from raysynth.draws import Draws
@@ -445,7 +446,28 @@ def test_rows_with_a_column_too_many_or_too_few_are_none() -> None:
     ],
 )
 def test_an_object_is_found_in_what_stands_around_it(text: str, found: Any) -> None:
-    assert object_in(text) == found
+    assert next(objects_in(text), None) == found
+
+
+def test_the_objects_behind_one_that_breaks_off_are_found() -> None:
+    text = 'as {asked}: {"a": {"b": oh}} or {} and then {"c": 1, "d": {"e": 2}}{"f": "{"}'
+    assert list(objects_in(text)) == [{"c": 1, "d": {"e": 2}}, {"f": "{"}]
+
+
+@pytest.mark.parametrize("text", ["{", '{"', '{"a', '{"a":', '{ "x" {', '{"a":[1,', '{"\\"{', '{"a":1}'])
+def test_looking_for_objects_takes_as_long_as_the_text_is(text: str) -> None:
+    started = time.monotonic()
+    assert all(found == {"a": 1} for found in objects_in(text * 300_000))
+    assert time.monotonic() - started < 5, "each ends within half a second on an idle machine"
+
+
+def test_a_row_is_found_behind_what_the_model_thought(server: FakeLLM) -> None:
+    generator = endpoint(server.url)
+    row = json.dumps({"stars": 5, "said": "something else"})
+    for text in (f'<think>{{"a": 1}}, or {{"stars": 9}}</think>{row}', f"as {{asked}}: {row}", f'{{"stars": 5, {row}'):
+        answer = {"choices": [{"message": {"content": text}}]}
+        batch = generator.parse([{"settled": {"label": "good"}, "answer": answer}])
+        assert json.loads(batch["rows"][0]) == {"label": "good", "stars": 5, "said": "something else"}
 
 
 def test_the_schema_says_types_and_values_and_leaves_out_what_is_settled() -> None:
@@ -474,6 +496,11 @@ def test_options_that_decide_no_row_are_in_no_id() -> None:
     [
         ({"url": "ftp://a/v1", "model": "m"}, r"generator.url: must be http\(s\)://host"),
         ({"url": "http://u:p@a/v1", "model": "m"}, "generator.url: must be http"),
+        ({"url": "http://h:99999/v1", "model": "m"}, r"generator.url: must be http\(s\)://host\[:port\]"),
+        ({"url": "http://h:port/v1", "model": "m"}, "generator.url: must be http"),
+        ({"url": "http://hôte/v1", "model": "m"}, "generator.url: must be http.* in ASCII"),
+        ({"url": "http://h/模型/v1", "model": "m"}, "generator.url: must be http.* in ASCII"),
+        ({"url": f"http://{'h' * 64}.org/v1", "model": "m"}, "generator.url: must be http"),
         (
             {"url": "http://a/v1", "model": "m", "key_variable": "sk-123"},
             "generator.key_variable: must be the name of an environment variable",
