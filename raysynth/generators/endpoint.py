@@ -36,9 +36,10 @@ class Endpoint(Remote):
     these are all; with shots 0 the pool holds these columns alone, with drawn [] too there is none).
 
     `output`: json_schema asks the server for JSON of the columns' schema, instruction only by the prompt, auto asks and goes on without
-    where the server knows no such thing. Either way each answer is checked: columns, types, categories, ranges. One that does not hold
-    is drawn again by another call. `reply_tokens`: an answer is cut there. `extra`: what else the call's body says, such as
-    {max_completion_tokens: 400, max_tokens: null}; a null leaves a key out.
+    where the server knows no such thing. Either way each answer is checked: columns, types, categories, ranges, and of turns their roles.
+    One that does not hold is drawn again by another call; so is a prompt that the server refuses, once it has answered another one.
+    `reply_tokens`: an answer is cut there. `extra`: what else the call's body says, such as {max_completion_tokens: 400, max_tokens: null};
+    a null leaves a key out.
 
     `concurrency`: calls in flight at a time, of each worker. `timeout_seconds`: of one try of a call; what may pass is tried again
     `retries` times, after `backoff_seconds`, twice as many, and so on, but not before the server wants it. `max_tokens` (read and written)
@@ -123,7 +124,8 @@ class Endpoint(Remote):
         return {"call": word, "settled": settled, "body": body}  # a seed of 32 bits, as all servers take it, is not yet a row's own
 
     def send(self, request: Facts) -> Facts:
-        return {"settled": request["settled"], **self.chat.complete(request["body"], insist=self.output == "json_schema")}
+        reply = self.chat.complete(request["body"], insist=self.output == "json_schema", answered=self.answered)
+        return {"settled": request["settled"], **reply}
 
     def parse(self, replies: list[Facts]) -> Batch:
         rows = [self._row(reply) for reply in replies]

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from fakes_llm import FakeLLM
 
-from raysynth.chat import objects_in
+from raysynth.chat import GONE_SECONDS, MOST_REFUSED, objects_in
 from raysynth.cluster.endpoint import StoredReplies, spent
 from raysynth.codecs.records import RecordCodec
 from raysynth.draws import Draws
@@ -92,9 +92,9 @@ def test_every_fault_is_outlived_and_no_answer_is_paid_for_twice() -> None:
         assert set(rows["label"].to_pylist()) == {"good", "bad", "so-so"}
         assert len(set(rows["said"].to_pylist())) == len(set(rows["id"].to_pylist())) == 60
         assert max(fake.answered.values()) == 1
-        assert len(fake.answered) == 64, "60 rows, and four answers that were no row"
+        assert len(fake.answered) == 62, "60 rows, and two answers that were no row"
         stored = list(place.store.list(place.system_url("replies")))
-        assert len(stored) == 64, "those that could not be read too"
+        assert len(stored) == 62, "those that were no row too, and no page that a server shows instead of one"
         before = fake.calls.total()
         again = sampler(endpoint(fake.url, concurrency=3), place).pieces(
             [(11, np.arange(40, 60, dtype=np.uint64)), (11, np.arange(40, dtype=np.uint64))]
@@ -220,6 +220,47 @@ def test_a_server_that_wants_more_than_ten_minutes_is_not_waited_for() -> None:
         assert fake.calls.total() == 1
 
 
+def test_a_server_that_is_back_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who serves such a model does not start again for each outage."""
+    with FakeLLM(lambda call: "error" if call <= 2 else None) as fake:
+        generator = endpoint(fake.url, retries=1)
+        for _ in range(2):
+            with pytest.raises(StoppedError, match="asked 2 times"):
+                generator.send(_one(generator))
+        assert fake.calls.total() == 2, "at once it is not asked again"
+        now = time.monotonic()
+        monkeypatch.setattr("raysynth.chat.time.monotonic", lambda: now + GONE_SECONDS + 1)
+        assert generator.parse([generator.send(_one(generator))]).rows == 1
+        assert fake.calls.total() == 3
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<html>maintenance</html>", b"[]", {"error": {"message": "no provider", "code": 502}}, {"choices": None}],
+    ids=["page", "list", "error", "null"],
+)
+def test_an_answer_without_choices_is_none_and_is_tried_again(page: Any) -> None:
+    place = folder()
+    with FakeLLM(lambda call: None if call == 4 else lambda handler: handler.reply(page)) as fake:
+        generator = endpoint(fake.url, retries=2)
+        stored = StoredReplies(place, generator)
+        with pytest.raises(StoppedError, match=r"status 200 without choices.*asked 3 times"):
+            stored([_one(generator)])
+        assert not list(place.store.list(place.system_url("replies")))
+        assert "choices" in StoredReplies(place, twin := endpoint(fake.url))([_one(twin)])[0]["answer"]
+
+
+@pytest.mark.parametrize("content", ["{broken", "half \ud83d of a character", None])
+def test_an_answer_that_is_no_row_is_paid_for_once(content: str | None) -> None:
+    answer = {"choices": [{"message": {"content": content}}], "usage": {"prompt_tokens": 70, "completion_tokens": 9}}
+    with FakeLLM(lambda _: lambda handler: handler.reply(answer)) as fake:
+        generator = endpoint(fake.url)
+        reply = StoredReplies(place := folder(), generator)([_one(generator)])
+        assert not generator.parse(reply).accepted.any()  # pyright: ignore[reportOptionalMemberAccess]
+        assert fake.calls.total() == 1
+        assert sum(spent(place)) > 0
+
+
 def test_bytes_that_trickle_do_not_hold_a_call_for_ever() -> None:
     def trickle(handler: Any) -> None:
         handler._head(200, 10_000, {})
@@ -247,10 +288,14 @@ def test_the_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None
         stored([_one(generator)])
         assert fake.keys == {"Bearer sk-very-secret"}
         told: list[str] = [repr(generator.chat), json.dumps(generator.state()[1])]
-        for number in range(4):
+        for number in (1, 2, 3, 4):
+            if number == 2:
+                told.append(json.dumps(stored([_one(generator, number)])))
+                continue
             with pytest.raises(RaysynthError) as error:
-                stored([_one(generator, number + 1)])
+                stored([_one(generator, number)])
             told.append(str(error.value))
+        assert "refused" in told[3]
         told += [place.store.read(stat.url).decode() for stat in place.store.list(place.url)]
         assert "MY_KEY" in told[2]
         assert not any("very-secret" in text for text in told)
@@ -325,6 +370,71 @@ def test_a_server_without_schemas_is_asked_once_with_one_and_then_without() -> N
         assert sum("response_format" in body for body in fake.bodies) == 1
         with pytest.raises(RecipeError, match=r"answered 422: Unsupported fields.*generator.extra"):
             endpoint(fake.url, output="json_schema").send(_one(generator))
+
+
+def _refuse(handler: Any, message: str = "no", code: str | None = None, status: int = 400) -> None:
+    handler.reply({"error": {"message": message, "code": code}}, status)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "status"),
+    [
+        ("The response was filtered due to the prompt triggering content management policy", "content_filter", 400),
+        ("Your request was rejected", "content_policy_violation", 400),
+        ("This model's maximum context length is 4096 tokens", None, 400),
+        ("Your input was flagged", "content_filter", 403),
+        ("no", "content_filter", 200),
+    ],
+)
+def test_a_prompt_that_is_refused_is_no_row_and_the_next_attempt_has_another(message: str, code: str | None, status: int) -> None:
+    place = folder()
+    with FakeLLM(lambda call: (lambda handler: _refuse(handler, message, code, status)) if call in (1, 4) else None) as fake:
+        made = sampler(endpoint(fake.url, concurrency=1), place)
+        rows = made.range(0, 5)
+        assert made.rejects == {"the generator": 2}
+        assert all("response_format" in body for body in fake.bodies)
+        assert spent(place) == (500, 100), "a refusal costs nothing"
+        assert sampler(endpoint(fake.url), place).range(0, 5).equals(rows)
+        assert fake.calls.total() == 7
+
+
+def test_a_refusal_without_a_reason_is_of_one_prompt_once_another_was_answered() -> None:
+    bad: list[Any] = []
+
+    def refused(call: int) -> Callable[[Any], None] | None:
+        """The fourth prompt, however often it is asked."""
+        prompt = (fake.bodies[-1]["seed"], fake.bodies[-1]["messages"])
+        bad.extend([prompt] if call == 4 else [])
+        return _refuse if prompt in bad else None
+
+    with FakeLLM(refused) as fake:
+        place = folder()
+        made = sampler(endpoint(fake.url, concurrency=1), place)
+        assert made.range(0, 8).num_rows == 8
+        assert made.rejects == {"the generator": 1}
+        assert all("response_format" in body for body in fake.bodies), "the server knows schemas: none is left out for it"
+
+
+def test_whoever_resumes_knows_that_the_server_has_answered() -> None:
+    place = folder()
+    with FakeLLM(lambda call: _refuse if call == 2 else None) as fake:
+        sampler(endpoint(fake.url), place).range(0, 1)
+        made = sampler(endpoint(fake.url, output="json_schema"), place)
+        assert made.range(5, 6).num_rows == 1
+        assert made.rejects == {"the generator": 1}
+
+
+def test_a_server_that_refuses_every_prompt_ends_the_work() -> None:
+    with FakeLLM(lambda call: _refuse if call > 5 else None) as fake:
+        with pytest.raises(RecipeError, match=rf"refused {MOST_REFUSED + 1} prompts in a row, the last one by 400: no"):
+            sampler(endpoint(fake.url, concurrency=1), folder()).range(0, 300)
+        assert fake.calls.total() <= 5 + MOST_REFUSED + 2, "the next one may be on its way already"
+
+
+def test_a_first_call_that_fails_for_another_reason_does_not_give_up_schemas() -> None:
+    with FakeLLM(lambda call: _refuse if call == 1 else None) as fake:
+        assert sampler(endpoint(fake.url, concurrency=1), None).range(0, 3).num_rows == 3
+        assert ["response_format" in body for body in fake.bodies] == [True, False, True, True]
 
 
 def test_other_words_of_a_call_can_be_set_and_left_out(server: FakeLLM) -> None:

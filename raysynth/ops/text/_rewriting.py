@@ -118,7 +118,7 @@ class Rewriting(Asking):
         return {"call": word, "body": {name: value for name, value in body.items() if value is not None}}
 
     def send(self, request: Facts) -> Facts:
-        return self.chat.complete(request["body"])
+        return self.chat.complete(request["body"], answered=self.answered)
 
     def usage(self, reply: Facts) -> tuple[int, int]:
         return usage_of(reply)
