@@ -8,7 +8,7 @@ import os
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -29,9 +29,19 @@ LONGEST_WISH_SECONDS = 600.0  # a server that asks for more patience (a day's qu
 MOST_BYTES = 16 << 20
 SAID_CHARACTERS = 200
 CHARACTERS_A_TOKEN = 3  # where a server does not count: on the safe side for English
+GONE_SECONDS = 30.0  # so long it is not asked again once it has not answered with all retries
+MOST_REFUSED = 100  # prompts in a row: then it is the server, or what all calls have in common
+MOST_STARTS = 200  # of objects that break off, in one text: each costs a look at all of it
 SECRET_CHARACTERS = 8  # a shorter key is none: servers on one's own machine take any word, which texts may hold too
 
 _escape = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_object = re.compile(r'\{\s*"')
+_of_prompt = re.compile(
+    r"content.?(filter|policy|exists.?risk)|context.?length|data.?inspection|invalid.?prompt|(input|prompt) was flagged",
+    re.IGNORECASE,
+)
+"""How servers (OpenAI, Azure, vLLM, DeepSeek, DashScope) say that it is this prompt which they will not take."""
+_of_schema = re.compile(r"response.?format|schema|grammar|structured", re.IGNORECASE)
 
 
 class _PassingError(Exception):
@@ -47,10 +57,19 @@ class _AnswerError(HTTPException):
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc or parts.query or parts.fragment:
-        raise ValueError("must be http(s)://host[:port]/path, without a user name, a password or a query")
+    if not re.fullmatch("[!-~]+", url) or not _is_address(url):
+        raise ValueError("must be http(s)://host[:port]/path in ASCII, without a user name, a password or a query")
     return url.rstrip("/")
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = (parts.hostname or "").encode("idna")  # as sockets do: a part of it may be too long
+        bare = "@" not in parts.netloc and not re.search("[?#]", url)
+        return parts.scheme in ("http", "https") and bool(host) and parts.port != 0 and bare
+    except ValueError:  # of the host or the port; its words would tell what stands there
+        return False
 
 
 def _variable(name: str) -> str:
@@ -129,7 +148,7 @@ class Foreseen:
 @dataclass
 class Chat:
     """One server. `of`: how errors name the options (`generator.`); `key_variable`: the environment variable that holds the key, which is in
-    no message and is never pickled. Threads may share it; once it has given up it asks no more."""
+    no message and is never pickled. Threads may share it; once it has given up it asks no more for a while."""
 
     of: str
     url: str
@@ -138,39 +157,71 @@ class Chat:
     retries: int
     backoff_seconds: float
     gone: str = field(default="", init=False)
+    gone_since: float = field(default=0.0, init=False)
     plain: bool = field(default=False, init=False)
     """Whether the server is known to know no schemas of answers."""
+    knows_schemas: bool = field(default=False, init=False)
+    answered: bool = field(default=False, init=False)
+    refused: int = field(default=0, init=False)
+    """Prompts since the last that was answered."""
 
-    def complete(self, body: Facts, *, insist: bool = False) -> Facts:
+    def complete(self, body: Facts, *, insist: bool = False, answered: bool = False) -> Facts:
         """The body of a chat completion → {answer: what came, read: about how many tokens went, where the server does not count}. Where it
-        knows no schemas of answers it is asked without, unless `insist`."""
-        body = dict(body)
+        knows no schemas of answers it is asked without, unless `insist`. `answered`: such calls have been answered before, so that one
+        which is refused is so for its prompt: then the answer holds no choices."""
+        status, answer, body = self._asked(dict(body), insist)
+        if status >= 300:
+            return {"answer": self._refusal(status, answer, answered)}
+        self.answered, self.refused = True, 0
+        read = sum(len(message["content"].encode()) for message in body["messages"]) // CHARACTERS_A_TOKEN
+        return {"answer": answer} | ({} if "usage" in answer else {"read": read})
+
+    def _asked(self, body: Facts, insist: bool) -> tuple[int, Facts, Facts]:
+        """The status, the answer, and the body that it answers, which has lost its schema where the server knows none."""
         if self.plain:
             body.pop("response_format", None)
         status, answer = self.ask(body)
-        if status >= 300 and "response_format" in body and not insist:
-            del body["response_format"]
-            status, answer = self.ask(body)
+        if "response_format" not in body:
+            return status, answer, body
+        self.knows_schemas |= status < 300
+        of_schema = _blames(_of_schema, answer)
+        if status < 300 or insist or _blames(_of_prompt, answer) or (self.knows_schemas and not of_schema):
+            return status, answer, body
+        del body["response_format"]
+        status, answer = self.ask(body)
+        if of_schema and not self.knows_schemas:  # else it may be another fault of this call alone, which has passed
             self.plain |= status < 300
-        if status >= 300:
+        return status, answer, body
+
+    def _refusal(self, status: int, answer: Facts, answered: bool) -> Facts:
+        """What is kept of a prompt that the server will not take: it is no row, and whoever asks again has another prompt. RecipeError where
+        it may be all calls that it will not take."""
+        self.refused += 1
+        if self.refused > MOST_REFUSED:
+            raise RecipeError(
+                f"{self.of}url: {self.url} refused {self.refused} prompts in a row, the last one by {status}{self._said(answer)}. Mend "
+                f"{self.of}model, or what the prompts say"
+            )
+        if not (self.answered or answered or _blames(_of_prompt, answer)):
             raise RecipeError(
                 f"{self.of}url: {self.url} answered {status}{self._said(answer)}. Mend {self.of}model, or take from the call what the "
                 f"server does not know by {self.of}extra, such as {{seed: null}}"
             )
-        read = sum(len(message["content"].encode()) for message in body["messages"]) // CHARACTERS_A_TOKEN
-        return {"answer": answer} | ({} if "usage" in answer else {"read": read})
+        return _no_row(f"status {status}{self._said(answer)}", *usage_of({"answer": answer}))
 
     def ask(self, body: Facts) -> tuple[int, Facts]:
-        """The status, below 300 or one that says that the body will not do (400, 422), and the answer. RecipeError where the server refuses
+        """The status, below 300 or one that says that this body will not do (400, 422), and the answer. RecipeError where the server refuses
         for good, StoppedError where it cannot be reached with all retries."""
         data = json.dumps(body, ensure_ascii=False).encode()
+        began = time.monotonic()
         for attempt in range(self.retries + 1):
-            if self.gone:
+            if self.gone and self.gone_since > began - GONE_SECONDS:
                 raise StoppedError(self.gone)
             try:
                 return self._once(data)
             except _PassingError as fault:
                 if attempt == self.retries or fault.after_seconds > LONGEST_WISH_SECONDS:
+                    self.gone_since = time.monotonic()
                     self.gone = (
                         f"{self.of}url: {self.url} does not answer as it should ({fault}), asked {attempt + 1} times. Every reply "
                         "so far is kept: run the same command again to go on, once it answers"
@@ -197,24 +248,25 @@ class Chat:
             raise _PassingError(
                 type(error).__name__ + (f": {error.strerror}" if isinstance(error, OSError) and error.strerror else "")
             ) from None
+        answer, after_seconds = _answer(found), _after_seconds(headers.get("retry-after"))
         if status in PASSES:
-            raise _PassingError(f"status {status}{self._said(_answer(found))}", _after_seconds(headers.get("retry-after")))
+            raise _PassingError(f"status {status}{self._said(answer)}", after_seconds)
+        if not 300 <= status < 400 and not _is_reply(answer) and _blames(_of_prompt, answer):
+            return max(status, 400), answer  # some wrap an error into a 200
+        if status < 300 and not _is_reply(answer):
+            raise _PassingError(f"status {status} without choices{self._said(answer)}", after_seconds)
         if status in (401, 403):
             raise RecipeError(
                 f"{self.of}key_variable: {self.url} answered {status} to the key in the variable {self.key_variable}. Set a valid one"
             )
-        if status >= 300 and status not in (400, 422):
+        if status >= 300 and status not in (400, 413, 422):
             raise RecipeError(
-                f"{self.of}url: {self.url} answered {status}{self._said(_answer(found))}. Mend {self.of}url or {self.of}model"
+                f"{self.of}url: {self.url} answered {status}{self._said(answer)}. Mend {self.of}url or {self.of}model"
             )
-        answer = _answer(found)
         told = found.decode(errors="replace") + json.dumps(answer, ensure_ascii=False)  # JSON may come as UTF-16
-        return status, self._refused(answer, data) if status < 300 and self._holds_key(told) else answer
-
-    def _refused(self, answer: Facts, data: bytes) -> Facts:
-        """What is kept of an answer that holds the key: what it cost. It is no row, and counts as such."""
-        read, written = usage_of({"answer": answer, "read": len(data) // CHARACTERS_A_TOKEN})
-        return {"refused": "it held the key", "usage": {"prompt_tokens": read, "completion_tokens": written}}
+        if status >= 300 or not self._holds_key(told):
+            return status, answer
+        return status, _no_row("it held the key", *usage_of({"answer": answer, "read": len(data) // CHARACTERS_A_TOKEN}))
 
     def _post(self, data: bytes) -> tuple[int, Mapping[str, str], bytes]:
         """TimeoutError once the whole call has taken its time, however slowly bytes still come."""
@@ -269,13 +321,37 @@ def _unescaped(text: str) -> str:
 
 
 def _answer(found: bytes) -> Facts:
-    """What is no JSON object is kept as it is."""
+    """What is no JSON object is kept as it is; so is one that could not be stored, which is no row, but paid for."""
+    text: Facts = {"no_json": found.decode(errors="replace")[:10_000]}
     try:
         answer: Any = json.loads(found)
-        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # surrogates that stand alone could not be stored either
     except (ValueError, RecursionError):
-        answer = None
-    return cast("Facts", answer) if isinstance(answer, dict) else {"no_json": found.decode(errors="replace")[:10_000]}
+        return text
+    if not isinstance(answer, dict):
+        return text
+    try:
+        json.dumps(answer, ensure_ascii=False, allow_nan=False).encode()  # surrogates that stand alone have no bytes
+    except (ValueError, RecursionError):
+        return text | ({"choices": []} if _is_reply(cast("Facts", answer)) else {})
+    return cast("Facts", answer)
+
+
+def _is_reply(answer: Facts) -> bool:
+    """Whether a model wrote, however badly, or tokens were counted: that is paid for, unlike a page that says that the server rests."""
+    return isinstance(answer.get("choices"), list) or isinstance(answer.get("usage"), dict)
+
+
+def _no_row(why: str, read: int, written: int) -> Facts:
+    """What is kept of an answer of which nothing else may be, or is there: why, and what it cost."""
+    return {"refused": why, "usage": {"prompt_tokens": read, "completion_tokens": written}}
+
+
+def _blames(what: re.Pattern[str], answer: Facts) -> bool:
+    """Whether the server's reason names it. What else stands there may repeat the prompt."""
+    error: Any = answer.get("error", answer)
+    names = ("code", "type", "message", "detail")
+    told: list[Any] = [cast("Facts", error).get(name) for name in names] if isinstance(error, dict) else [error]
+    return any(isinstance(text, str) and what.search(text) for text in told)
 
 
 def _after_seconds(header: str | None) -> float:
@@ -309,16 +385,19 @@ def usage_of(reply: Facts) -> tuple[int, int]:
     return reply.get("read", 0), -(-len(content_of(reply["answer"]).encode()) // CHARACTERS_A_TOKEN)
 
 
-def object_in(text: str) -> Facts | None:
-    """The first JSON object in what a model wrote, whatever stands around it."""
-    start = text.find("{")
-    if start < 0:
-        return None
-    try:
-        found: Any = json.JSONDecoder().raw_decode(text, start)[0]
-    except (ValueError, RecursionError):
-        return None
-    return cast("Facts", found) if isinstance(found, dict) else None
+def objects_in(text: str) -> Iterator[Facts]:
+    """The JSON objects in what a model wrote, such as drafts and then its answer, whatever stands around them. Where one breaks off the next
+    is looked for, so that nothing is read twice."""
+    end, broken = 0, 0
+    while broken < MOST_STARTS and (start := _object.search(text, end)):
+        try:
+            found, end = json.JSONDecoder().raw_decode(text, start.start())
+        except json.JSONDecodeError as error:
+            end, broken = max(error.pos, start.start() + 1), broken + 1
+        except (ValueError, RecursionError):  # it nests too deep, or has a number of thousands of digits
+            return
+        else:
+            yield cast("Facts", found)
 
 
 def schema_format(schema: Facts) -> Facts:

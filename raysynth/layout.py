@@ -121,7 +121,8 @@ def picture_bytes(layout: Layout | None) -> int:
 @dataclass(frozen=True)
 class RecordColumn:
     """What may stand in one column of Records, in JSON's terms. `values`: one of these (None: whatever is of the type); `minimum` and
-    `maximum`: from and up to, of a text its characters; `starts`: how a text begins."""
+    `maximum`: from and up to, of a text its characters; `starts`: how a text begins. Of turns, `roles`: one of these (None: any), and
+    `empty_turns`: whether one may say nothing."""
 
     name: str
     kind: str
@@ -131,6 +132,8 @@ class RecordColumn:
     minimum: Any = None
     maximum: Any = None
     starts: str = ""
+    roles: tuple[str, ...] | None = None
+    empty_turns: bool = True
 
 
 @dataclass(frozen=True)

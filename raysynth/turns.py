@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 from unicodedata import normalize
 
@@ -17,6 +17,7 @@ pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unio
 
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
+MOST_ROLES = 16
 SHAPE = 'Turns are written as [{"role": "user", "content": "Hello"}, …], or as a list of texts, whose roles alternate'
 _LONE = re.compile("[\ud800-\udfff]")  # half of a surrogate pair: JSON can say it, UTF-8 cannot
 
@@ -63,6 +64,20 @@ def anew(turns: pa.Array, make: Callable[[pa.Array], pa.Array]) -> pa.Array:
 def contents(turns: pa.Array) -> tuple[pa.Array, NDArray[np.int64]]:
     """What is said in all turns, (turns,), and the row that each of them stands in."""
     return pc.list_flatten(turns).field("content"), np.repeat(np.arange(len(turns)), _counts(turns))
+
+
+def roles_in(turns: pa.Array) -> tuple[str, ...]:
+    """Those there are, in their order; of too many the first ones, one more than may be, in whatever order rows are merged."""
+    return few(pc.unique(pc.list_flatten(turns).field("role")).to_pylist())
+
+
+def few(roles: Sequence[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(roles))[: MOST_ROLES + 1])
+
+
+def tidy(text: str) -> str:
+    """A role or a content as other cells are: trimmed, in Unicode's NFC."""
+    return normalize("NFC", text.strip())
 
 
 def as_text(turns: pa.Array | pa.ChunkedArray) -> pa.Array:
@@ -137,11 +152,6 @@ def _turn(role: object, content: object, number: int) -> Turn:
             raise NoTurnsError(f"turn {number + 1}: its {what} is no text")
         if _LONE.search(value):
             raise NoTurnsError(f"turn {number + 1}: its {what} has half of a surrogate pair, which is no character")
-    if not (name := _tidy(str(role))):
+    if not (name := tidy(str(role))):
         raise NoTurnsError(f"turn {number + 1}: its role is empty")
-    return {"role": name, "content": _tidy(str(content))}
-
-
-def _tidy(text: str) -> str:
-    """As other cells are: trimmed, in Unicode's NFC."""
-    return normalize("NFC", text.strip())
+    return {"role": name, "content": tidy(str(content))}

@@ -14,7 +14,7 @@ Fault = str | Callable[["_Handler"], None]
 
 class FakeLLM:
     """`faults`: the number of a call (from 1) → its fault, or None: `error` (500), `busy` (429 with Retry-After), `slow` (silent for
-    slow_seconds), `cut` (half an answer), `gone` (none), `broken` (a body that is no JSON), `rubbish` (an answer that is no row), or what
+    slow_seconds), `cut` (half an answer), `gone` (none), `broken` (a page, no answer), `rubbish` (an answer that is no row), or what
     to do instead.
 
     `calls` counts what came and `answered` what went out whole, both by the hash of the body: an answer is what is paid for."""
@@ -99,10 +99,13 @@ class _Handler(BaseHTTPRequestHandler):
                 pass
             self.close_connection = True
             return
+        if fault == "broken":
+            self.reply(b"<html>maintenance</html>")
+            return
         with self.fake.lock:
             self.fake.tokens += sum(usage.values())
             self.fake.answered[self.key] += 1
-        self.reply(answer if fault != "broken" else b"<html>oh</html>")
+        self.reply(answer)
 
     def reply(self, answer: dict[str, Any] | bytes, status: int = 200, headers: dict[str, str] | None = None) -> None:
         data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -31,6 +31,7 @@ class StoredReplies:
 
     def __post_init__(self) -> None:
         self.purse = Purse(self.folder, self.asker, self.workers)
+        self.asker.answered |= any(spent(self.folder))
 
     def __call__(self, requests: list[Facts]) -> list[Facts]:
         keys = [digest(canonical(request)) for request in requests]
@@ -47,9 +48,12 @@ class StoredReplies:
     def _reply(self, key: str, request: Facts) -> Facts:
         url = self.folder.system_url("replies", key[:2], f"{key}.json")
         try:
-            return cast("Facts", json.loads(self.folder.store.read(url)))
+            found = cast("Facts", json.loads(self.folder.store.read(url)))
         except FileNotFoundError:
             pass
+        else:
+            self.asker.answered |= any(self.asker.usage(found))
+            return found
         with self.purse.opened():
             reply = self.asker.send(request)
             stored = self.folder.store.put(url, canonical(reply))

@@ -7,6 +7,8 @@ from typing import Any, cast
 import pyarrow as pa
 import pyarrow.compute
 
+from raysynth.turns import tidy
+
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unions of types
 
 
@@ -91,10 +93,14 @@ def _listed(value: Any) -> list[Any]:
 
 
 def _turn(turn: Any) -> dict[str, str]:
+    """As those of a source are, once they are read."""
     found = cast("dict[str, Any]", turn) if isinstance(turn, dict) else {}
     if set(found) != {"role", "content"} or not all(isinstance(text, str) for text in found.values()):
         raise ValueError("a turn must be {role: text, content: text}")
-    return found
+    turn = {name: tidy(text) for name, text in found.items()}
+    if not turn["role"]:
+        raise ValueError("a turn's role must not be empty")
+    return turn
 
 
 def _is_moment(type_: pa.DataType) -> bool:

@@ -2,25 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-
 from raysynth.codecs._base_tokenizer import BaseVocabulary
 from raysynth.codecs._tokenizer import Vocabulary
 from raysynth.errors import DataError
-from raysynth.turns import Turn, pc
+from raysynth.turns import MOST_ROLES, Turn
 
-MOST_ROLES = 16
 Ids = tuple[list[int], bool]
 """The tokens of a value, and whether they tell all of it."""
-
-
-def roles_in(turns: pa.Array) -> tuple[str, ...]:
-    """Those there are, in their order; of too many the first ones, one more than may be, in whatever order rows are merged."""
-    return few(pc.unique(pc.list_flatten(turns).field("role")).to_pylist())
-
-
-def few(roles: Sequence[str]) -> tuple[str, ...]:
-    return tuple(sorted(set(roles))[: MOST_ROLES + 1])
 
 
 def check_roles(found: Mapping[str, Sequence[str]]) -> None:

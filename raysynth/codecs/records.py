@@ -16,6 +16,7 @@ from raysynth.draws import Draws
 from raysynth.errors import RecipeError
 from raysynth.layout import Arrays, Batch, Facts, RecordColumn, Records, RecordsGiven
 from raysynth.schema import Column, Schema, arrow_type
+from raysynth.turns import MOST_ROLES, contents, few, roles_in
 from raysynth.where import Condition, Range, Starts, Values, Where
 
 pc = cast("Any", pyarrow.compute)  # the stubs of its functions refuse most unions of types
@@ -24,12 +25,15 @@ NAMED = {"category", "boolean"}  # kinds of which a value that no train row has 
 
 @dataclass(frozen=True)
 class ColumnSeen:
-    """`values`: those there were, None once they are more than may be named. The bounds are scalars, of texts their characters."""
+    """`values`: those there were, None once they are more than may be named. The bounds are scalars, of texts their characters.
+    Of turns, `roles`: as turns.few has them, and `empty_turns`: whether any says nothing."""
 
     nullable: bool
     values: frozenset[Any] | None
     minimum: Any
     maximum: Any
+    roles: tuple[str, ...] = ()
+    empty_turns: bool = False
 
     def merge(self, other: "ColumnSeen", most: int) -> "ColumnSeen":
         values = None if self.values is None or other.values is None else self.values | other.values
@@ -40,6 +44,8 @@ class ColumnSeen:
             None if values is None or len(values) > most else values,
             min(lows, key=order_of, default=None),
             max(highs, key=order_of, default=None),
+            few([*self.roles, *other.roles]),
+            self.empty_turns or other.empty_turns,
         )
 
 
@@ -105,7 +111,8 @@ class RecordCodec(Codec):
 
     def load(self, arrays: Arrays, facts: Facts) -> None:
         self.ids.load(arrays, facts["ids"])
-        found: list[dict[str, Any]] = [{**column, "values": _fixed(column["values"])} for column in facts["columns"]]
+        fixed = ("values", "roles")
+        found: list[dict[str, Any]] = [{**column, **{name: _fixed(column[name]) for name in fixed}} for column in facts["columns"]]
         self.layout = Records(tuple(RecordColumn(**column) for column in found))
 
 
@@ -136,14 +143,21 @@ def _seen(column: Column, values: pa.Array, most: int) -> ColumnSeen:
     if not len(sized):
         return ColumnSeen(nullable, None, None, None)
     order = pc.array_sort_indices(sized)
-    return ColumnSeen(nullable, None, sized[order[0].as_py()], sized[order[-1].as_py()])
+    seen = ColumnSeen(nullable, None, sized[order[0].as_py()], sized[order[-1].as_py()])
+    if column.kind != "turns":
+        return seen
+    empty = pc.any(pc.equal(contents(known)[0], "")).as_py()
+    return replace(seen, roles=roles_in(known), empty_turns=bool(empty))
 
 
 def _column(column: Column, seen: ColumnSeen) -> RecordColumn:
     values = tuple(sorted(seen.values)) if column.kind in NAMED and seen.values is not None else None
-    return RecordColumn(
+    made = RecordColumn(
         column.name, column.kind, str(column.type), seen.nullable, values, json_of(seen.minimum), json_of(seen.maximum)
     )
+    if column.kind != "turns":
+        return made
+    return replace(made, roles=seen.roles if 0 < len(seen.roles) <= MOST_ROLES else None, empty_turns=seen.empty_turns)
 
 
 def _narrowed(column: RecordColumn, condition: Condition) -> RecordColumn:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from raysynth.codecs._base_tokenizer import BaseVocabulary, read_tokenizer
 from raysynth.codecs._column_stats import TableStats, column_of, lowest
 from raysynth.codecs._tokenizer import FIRST, Vocabulary, learn
-from raysynth.codecs._turns import Ids, check_roles, decode_turns, encode_turns, few, roles_in
+from raysynth.codecs._turns import Ids, check_roles, decode_turns, encode_turns
 from raysynth.codecs.base import Codec, Stats
 from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
@@ -20,7 +20,7 @@ from raysynth.errors import RecipeError
 from raysynth.layout import Array, Arrays, Batch, Beginning, Facts, Fields, FieldsGiven, Tokens, TokensGiven
 from raysynth.row_ids import id_words
 from raysynth.schema import TURNS, Schema
-from raysynth.turns import Turn, contents
+from raysynth.turns import Turn, contents, few, roles_in
 from raysynth.where import Starts, Values, Where
 
 MOST_CHARACTERS = 20_000  # of a text in the sample that tokens are learnt from

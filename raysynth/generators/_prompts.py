@@ -11,6 +11,7 @@ import pyarrow as pa
 from raysynth.codecs._json_values import json_of, order_of, value_of
 from raysynth.layout import Facts, RecordColumn
 from raysynth.schema import arrow_type
+from raysynth.turns import Turn
 
 _PLACES = re.compile(r"\{(columns|settled|examples|facts)\}")
 PROMPT = """You invent rows of a data set. Write one new row that could stand among the real ones.
@@ -31,19 +32,9 @@ _NAMES = {
     "duration": "a whole number of time units",
     "id": "a value",
     "text": "a text",
-    "turns": 'a list of turns {"role": …, "content": …}',
     "json": "a text that is JSON",
 }
 _UNITS = {"text": " characters", "json": " characters", "turns": " turns"}
-_TURNS: Facts = {
-    "type": "array",
-    "items": {
-        "type": "object",
-        "properties": {"role": {"type": "string"}, "content": {"type": "string"}},
-        "required": ["role", "content"],
-        "additionalProperties": False,
-    },
-}
 
 
 def prompt_of(template: str, columns: Sequence[RecordColumn], settled: Facts, examples: Sequence[str], facts: Sequence[str]) -> str:
@@ -65,7 +56,7 @@ def described(column: RecordColumn) -> str:
         said = f"one of {', '.join(map(_json, column.values))}" if len(column.values) != 1 else _json(column.values[0])
     else:
         whole = column.kind in ("category", "id") and pa.types.is_integer(_arrow_type(column.type))
-        said = _NAMES["integer" if whole else column.kind] + _range(column)
+        said = (_turns(column) if column.kind == "turns" else _NAMES["integer" if whole else column.kind]) + _range(column)
     if column.starts:
         said += f", which begins with the words {_json(column.starts)}"
     return said + (", or null" if column.nullable else "")
@@ -104,11 +95,20 @@ def _checked(value: Any, column: RecordColumn) -> Any:
             raise ValueError(f"{column.name}: is none of the values")
         return found
     _check_bounds(found, scalar, column)
+    if column.kind == "turns":
+        _check_turns(found, column)
     if column.kind == "json" and not _is_json(found):
         raise ValueError(f"{column.name}: is no JSON")
     if column.starts and not found.startswith(column.starts):
         raise ValueError(f"{column.name}: does not begin as it must")
     return found
+
+
+def _check_turns(turns: list[Turn], column: RecordColumn) -> None:
+    if column.roles is not None and any(turn["role"] not in column.roles for turn in turns):
+        raise ValueError(f"{column.name}: has a role that no train row has")
+    if not column.empty_turns and not all(turn["content"] for turn in turns):
+        raise ValueError(f"{column.name}: has a turn that says nothing")
 
 
 def _is_json(text: str) -> bool:
@@ -148,7 +148,8 @@ def _type(column: RecordColumn) -> Facts:
     if column.values is not None:
         return {"enum": [*column.values, *([None] if column.nullable else [])]}
     if column.kind == "turns":
-        return {"anyOf": [_TURNS, {"type": "null"}]} if column.nullable else _TURNS
+        turns = _turns_type(column)
+        return {"anyOf": [turns, {"type": "null"}]} if column.nullable else turns
     type_ = _arrow_type(column.type)
     if pa.types.is_integer(type_) or pa.types.is_duration(type_):
         name = "integer"
@@ -161,6 +162,22 @@ def _type(column: RecordColumn) -> Facts:
             else "string"
         )
     return {"type": [name, "null"] if column.nullable else name}
+
+
+def _turns_type(column: RecordColumn) -> Facts:
+    role: Facts = {"type": "string"} if column.roles is None else {"enum": list(column.roles)}
+    turn: Facts = {
+        "type": "object",
+        "properties": {"role": role, "content": {"type": "string"}},
+        "required": ["role", "content"],
+        "additionalProperties": False,
+    }
+    return {"type": "array", "items": turn}
+
+
+def _turns(column: RecordColumn) -> str:
+    role = "…" if column.roles is None else " or ".join(map(_json, column.roles))
+    return f'a list of turns {{"role": {role}, "content": …}}'
 
 
 def _list(title: str, lines: Sequence[str]) -> str:

@@ -160,6 +160,8 @@ class Remote(Generator):
     """Calls in flight at a time, of each worker."""
     budget: str = ""
     """What bounds the cost of all calls, as the recipe has it."""
+    answered: bool = False
+    """Whether such calls are known to have been answered, by whoever has their replies: what is then refused is one prompt."""
     replies: Callable[[list[Facts]], list[Facts]] | None = None
     """Requests → replies, in order; set by whoever samples in bulk (cluster/endpoint.py). Without it every call goes to the server."""
 

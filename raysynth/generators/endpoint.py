@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, object_in, schema_format, usage_of
+from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, objects_in, schema_format, usage_of
 from raysynth.codecs.records import texts_of
 from raysynth.draws import Draws
 from raysynth.errors import RecipeError
@@ -36,9 +36,10 @@ class Endpoint(Remote):
     these are all; with shots 0 the pool holds these columns alone, with drawn [] too there is none).
 
     `output`: json_schema asks the server for JSON of the columns' schema, instruction only by the prompt, auto asks and goes on without
-    where the server knows no such thing. Either way each answer is checked: columns, types, categories, ranges. One that does not hold
-    is drawn again by another call. `reply_tokens`: an answer is cut there. `extra`: what else the call's body says, such as
-    {max_completion_tokens: 400, max_tokens: null}; a null leaves a key out.
+    where the server knows no such thing. Either way each answer is checked: columns, types, categories, ranges, and of turns their roles.
+    One that does not hold is drawn again by another call; so is a prompt that the server refuses, once it has answered another one.
+    `reply_tokens`: an answer is cut there. `extra`: what else the call's body says, such as {max_completion_tokens: 400, max_tokens: null};
+    a null leaves a key out.
 
     `concurrency`: calls in flight at a time, of each worker. `timeout_seconds`: of one try of a call; what may pass is tried again
     `retries` times, after `backoff_seconds`, twice as many, and so on, but not before the server wants it. `max_tokens` (read and written)
@@ -47,6 +48,7 @@ class Endpoint(Remote):
 
     accepts: ClassVar[tuple[type[Layout], ...]] = (Records,)
     aside: ClassVar[frozenset[str]] = ASIDE
+    version: ClassVar[int] = 2
     kernel_rows = 64
     chunk_rows = 1  # no call is made to fill a kernel
 
@@ -122,16 +124,21 @@ class Endpoint(Remote):
         return {"call": word, "settled": settled, "body": body}  # a seed of 32 bits, as all servers take it, is not yet a row's own
 
     def send(self, request: Facts) -> Facts:
-        return {"settled": request["settled"], **self.chat.complete(request["body"], insist=self.output == "json_schema")}
+        reply = self.chat.complete(request["body"], insist=self.output == "json_schema", answered=self.answered)
+        return {"settled": request["settled"], **reply}
 
     def parse(self, replies: list[Facts]) -> Batch:
         rows = [self._row(reply) for reply in replies]
         return Batch({"rows": texts_of([row or "null" for row in rows])}, np.array([row is not None for row in rows]))
 
     def _row(self, reply: Facts) -> str | None:
-        """None where the answer is no valid row, or an example with its texts as they are."""
-        found, settled = object_in(content_of(reply["answer"])), reply["settled"]
-        if found is None or any(found.get(name, value) != value for name, value in settled.items()):
+        """The first object of the answer that is a row; None where none is."""
+        rows = (self._written(found, reply["settled"]) for found in objects_in(content_of(reply["answer"])))
+        return next((row for row in rows if row is not None), None)
+
+    def _written(self, found: Facts, settled: Facts) -> str | None:
+        """None where it is no valid row, or an example with its texts as they are."""
+        if any(found.get(name, value) != value for name, value in settled.items()):
             return None
         try:
             row = checked({**found, **settled}, self.columns)

@@ -92,6 +92,8 @@ class Asking(Op):
     """Calls in flight at a time, of each worker."""
     budget: str = ""
     """What bounds the cost of all calls for the augmented rows, as the recipe has it."""
+    answered: bool = False
+    """Whether such calls are known to have been answered, by whoever has their replies: what is then refused is one prompt."""
     replies: Callable[[list[Facts]], list[Facts]] | None = None
     """Requests → replies, in order; set by the stage. Without it every call goes to the server."""
 

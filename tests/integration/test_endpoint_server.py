@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pytest
 from fakes_llm import FakeLLM
 
-from raysynth.chat import object_in
+from raysynth.chat import GONE_SECONDS, MOST_REFUSED, objects_in
 from raysynth.cluster.endpoint import StoredReplies, spent
 from raysynth.codecs.records import RecordCodec
 from raysynth.draws import Draws
@@ -91,9 +92,9 @@ def test_every_fault_is_outlived_and_no_answer_is_paid_for_twice() -> None:
         assert set(rows["label"].to_pylist()) == {"good", "bad", "so-so"}
         assert len(set(rows["said"].to_pylist())) == len(set(rows["id"].to_pylist())) == 60
         assert max(fake.answered.values()) == 1
-        assert len(fake.answered) == 64, "60 rows, and four answers that were no row"
+        assert len(fake.answered) == 62, "60 rows, and two answers that were no row"
         stored = list(place.store.list(place.system_url("replies")))
-        assert len(stored) == 64, "those that could not be read too"
+        assert len(stored) == 62, "those that were no row too, and no page that a server shows instead of one"
         before = fake.calls.total()
         again = sampler(endpoint(fake.url, concurrency=3), place).pieces(
             [(11, np.arange(40, 60, dtype=np.uint64)), (11, np.arange(40, dtype=np.uint64))]
@@ -219,6 +220,47 @@ def test_a_server_that_wants_more_than_ten_minutes_is_not_waited_for() -> None:
         assert fake.calls.total() == 1
 
 
+def test_a_server_that_is_back_is_asked_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who serves such a model does not start again for each outage."""
+    with FakeLLM(lambda call: "error" if call <= 2 else None) as fake:
+        generator = endpoint(fake.url, retries=1)
+        for _ in range(2):
+            with pytest.raises(StoppedError, match="asked 2 times"):
+                generator.send(_one(generator))
+        assert fake.calls.total() == 2, "at once it is not asked again"
+        now = time.monotonic()
+        monkeypatch.setattr("raysynth.chat.time.monotonic", lambda: now + GONE_SECONDS + 1)
+        assert generator.parse([generator.send(_one(generator))]).rows == 1
+        assert fake.calls.total() == 3
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<html>maintenance</html>", b"[]", {"error": {"message": "no provider", "code": 502}}, {"choices": None}],
+    ids=["page", "list", "error", "null"],
+)
+def test_an_answer_without_choices_is_none_and_is_tried_again(page: Any) -> None:
+    place = folder()
+    with FakeLLM(lambda call: None if call == 4 else lambda handler: handler.reply(page)) as fake:
+        generator = endpoint(fake.url, retries=2)
+        stored = StoredReplies(place, generator)
+        with pytest.raises(StoppedError, match=r"status 200 without choices.*asked 3 times"):
+            stored([_one(generator)])
+        assert not list(place.store.list(place.system_url("replies")))
+        assert "choices" in StoredReplies(place, twin := endpoint(fake.url))([_one(twin)])[0]["answer"]
+
+
+@pytest.mark.parametrize("content", ["{broken", "half \ud83d of a character", None])
+def test_an_answer_that_is_no_row_is_paid_for_once(content: str | None) -> None:
+    answer = {"choices": [{"message": {"content": content}}], "usage": {"prompt_tokens": 70, "completion_tokens": 9}}
+    with FakeLLM(lambda _: lambda handler: handler.reply(answer)) as fake:
+        generator = endpoint(fake.url)
+        reply = StoredReplies(place := folder(), generator)([_one(generator)])
+        assert not generator.parse(reply).accepted.any()  # pyright: ignore[reportOptionalMemberAccess]
+        assert fake.calls.total() == 1
+        assert sum(spent(place)) > 0
+
+
 def test_bytes_that_trickle_do_not_hold_a_call_for_ever() -> None:
     def trickle(handler: Any) -> None:
         handler._head(200, 10_000, {})
@@ -246,10 +288,14 @@ def test_the_key_is_sent_and_never_told(monkeypatch: pytest.MonkeyPatch) -> None
         stored([_one(generator)])
         assert fake.keys == {"Bearer sk-very-secret"}
         told: list[str] = [repr(generator.chat), json.dumps(generator.state()[1])]
-        for number in range(4):
+        for number in (1, 2, 3, 4):
+            if number == 2:
+                told.append(json.dumps(stored([_one(generator, number)])))
+                continue
             with pytest.raises(RaysynthError) as error:
-                stored([_one(generator, number + 1)])
+                stored([_one(generator, number)])
             told.append(str(error.value))
+        assert "refused" in told[3]
         told += [place.store.read(stat.url).decode() for stat in place.store.list(place.url)]
         assert "MY_KEY" in told[2]
         assert not any("very-secret" in text for text in told)
@@ -324,6 +370,71 @@ def test_a_server_without_schemas_is_asked_once_with_one_and_then_without() -> N
         assert sum("response_format" in body for body in fake.bodies) == 1
         with pytest.raises(RecipeError, match=r"answered 422: Unsupported fields.*generator.extra"):
             endpoint(fake.url, output="json_schema").send(_one(generator))
+
+
+def _refuse(handler: Any, message: str = "no", code: str | None = None, status: int = 400) -> None:
+    handler.reply({"error": {"message": message, "code": code}}, status)
+
+
+@pytest.mark.parametrize(
+    ("message", "code", "status"),
+    [
+        ("The response was filtered due to the prompt triggering content management policy", "content_filter", 400),
+        ("Your request was rejected", "content_policy_violation", 400),
+        ("This model's maximum context length is 4096 tokens", None, 400),
+        ("Your input was flagged", "content_filter", 403),
+        ("no", "content_filter", 200),
+    ],
+)
+def test_a_prompt_that_is_refused_is_no_row_and_the_next_attempt_has_another(message: str, code: str | None, status: int) -> None:
+    place = folder()
+    with FakeLLM(lambda call: (lambda handler: _refuse(handler, message, code, status)) if call in (1, 4) else None) as fake:
+        made = sampler(endpoint(fake.url, concurrency=1), place)
+        rows = made.range(0, 5)
+        assert made.rejects == {"the generator": 2}
+        assert all("response_format" in body for body in fake.bodies)
+        assert spent(place) == (500, 100), "a refusal costs nothing"
+        assert sampler(endpoint(fake.url), place).range(0, 5).equals(rows)
+        assert fake.calls.total() == 7
+
+
+def test_a_refusal_without_a_reason_is_of_one_prompt_once_another_was_answered() -> None:
+    bad: list[Any] = []
+
+    def refused(call: int) -> Callable[[Any], None] | None:
+        """The fourth prompt, however often it is asked."""
+        prompt = (fake.bodies[-1]["seed"], fake.bodies[-1]["messages"])
+        bad.extend([prompt] if call == 4 else [])
+        return _refuse if prompt in bad else None
+
+    with FakeLLM(refused) as fake:
+        place = folder()
+        made = sampler(endpoint(fake.url, concurrency=1), place)
+        assert made.range(0, 8).num_rows == 8
+        assert made.rejects == {"the generator": 1}
+        assert all("response_format" in body for body in fake.bodies), "the server knows schemas: none is left out for it"
+
+
+def test_whoever_resumes_knows_that_the_server_has_answered() -> None:
+    place = folder()
+    with FakeLLM(lambda call: _refuse if call == 2 else None) as fake:
+        sampler(endpoint(fake.url), place).range(0, 1)
+        made = sampler(endpoint(fake.url, output="json_schema"), place)
+        assert made.range(5, 6).num_rows == 1
+        assert made.rejects == {"the generator": 1}
+
+
+def test_a_server_that_refuses_every_prompt_ends_the_work() -> None:
+    with FakeLLM(lambda call: _refuse if call > 5 else None) as fake:
+        with pytest.raises(RecipeError, match=rf"refused {MOST_REFUSED + 1} prompts in a row, the last one by 400: no"):
+            sampler(endpoint(fake.url, concurrency=1), folder()).range(0, 300)
+        assert fake.calls.total() <= 5 + MOST_REFUSED + 2, "the next one may be on its way already"
+
+
+def test_a_first_call_that_fails_for_another_reason_does_not_give_up_schemas() -> None:
+    with FakeLLM(lambda call: _refuse if call == 1 else None) as fake:
+        assert sampler(endpoint(fake.url, concurrency=1), None).range(0, 3).num_rows == 3
+        assert ["response_format" in body for body in fake.bodies] == [True, False, True, True]
 
 
 def test_other_words_of_a_call_can_be_set_and_left_out(server: FakeLLM) -> None:
@@ -445,7 +556,28 @@ def test_rows_with_a_column_too_many_or_too_few_are_none() -> None:
     ],
 )
 def test_an_object_is_found_in_what_stands_around_it(text: str, found: Any) -> None:
-    assert object_in(text) == found
+    assert next(objects_in(text), None) == found
+
+
+def test_the_objects_behind_one_that_breaks_off_are_found() -> None:
+    text = 'as {asked}: {"a": {"b": oh}} or {} and then {"c": 1, "d": {"e": 2}}{"f": "{"}'
+    assert list(objects_in(text)) == [{"c": 1, "d": {"e": 2}}, {"f": "{"}]
+
+
+@pytest.mark.parametrize("text", ["{", '{"', '{"a', '{"a":', '{ "x" {', '{"a":[1,', '{"\\"{', '{"a":1}'])
+def test_looking_for_objects_takes_as_long_as_the_text_is(text: str) -> None:
+    started = time.monotonic()
+    assert all(found == {"a": 1} for found in objects_in(text * 300_000))
+    assert time.monotonic() - started < 5, "each ends within half a second on an idle machine"
+
+
+def test_a_row_is_found_behind_what_the_model_thought(server: FakeLLM) -> None:
+    generator = endpoint(server.url)
+    row = json.dumps({"stars": 5, "said": "something else"})
+    for text in (f'<think>{{"a": 1}}, or {{"stars": 9}}</think>{row}', f"as {{asked}}: {row}", f'{{"stars": 5, {row}'):
+        answer = {"choices": [{"message": {"content": text}}]}
+        batch = generator.parse([{"settled": {"label": "good"}, "answer": answer}])
+        assert json.loads(batch["rows"][0]) == {"label": "good", "stars": 5, "said": "something else"}
 
 
 def test_the_schema_says_types_and_values_and_leaves_out_what_is_settled() -> None:
@@ -474,6 +606,11 @@ def test_options_that_decide_no_row_are_in_no_id() -> None:
     [
         ({"url": "ftp://a/v1", "model": "m"}, r"generator.url: must be http\(s\)://host"),
         ({"url": "http://u:p@a/v1", "model": "m"}, "generator.url: must be http"),
+        ({"url": "http://h:99999/v1", "model": "m"}, r"generator.url: must be http\(s\)://host\[:port\]"),
+        ({"url": "http://h:port/v1", "model": "m"}, "generator.url: must be http"),
+        ({"url": "http://hôte/v1", "model": "m"}, "generator.url: must be http.* in ASCII"),
+        ({"url": "http://h/模型/v1", "model": "m"}, "generator.url: must be http.* in ASCII"),
+        ({"url": f"http://{'h' * 64}.org/v1", "model": "m"}, "generator.url: must be http"),
         (
             {"url": "http://a/v1", "model": "m", "key_variable": "sk-123"},
             "generator.key_variable: must be the name of an environment variable",
@@ -521,9 +658,63 @@ def test_conversations_are_told_and_read_as_lists_of_turns() -> None:
     made = RecordCodec(schema)
     columns = made.settle(made.observe(rows)).columns
     assert made.decode(made.encode(rows), Draws.range(1, "decode", 0, 2)).equals(rows.select(schema.names))
-    assert described(columns[1]) == 'a list of turns {"role": …, "content": …} of 2 to 2 turns, or null'
-    assert schema_of(columns, {"topic": "a"})["properties"]["talk"]["anyOf"][0]["items"]["required"] == ["role", "content"]
+    assert described(columns[1]) == 'a list of turns {"role": "agent" or "user", "content": …} of 2 to 2 turns, or null'
+    turns = schema_of(columns, {"topic": "a"})["properties"]["talk"]["anyOf"][0]["items"]
+    assert turns["required"] == ["role", "content"]
+    assert turns["properties"]["role"] == {"enum": ["agent", "user"]}
     assert checked({"topic": "a", "talk": talk[0]}, columns) == {"topic": "a", "talk": talk[0]}
+    twin = RecordCodec(schema)
+    twin.load(*json.loads(json.dumps(made.state())))
+    assert twin.layout == made.layout
     for bad in ("text", [{"role": "user"}], [{"role": "user", "content": 5}], talk[0] + talk[0] + talk[0]):
         with pytest.raises(ValueError, match=r"^talk: "):
             checked({"topic": "a", "talk": bad}, columns)
+
+
+def _talk(*turns: tuple[str, str]) -> list[dict[str, str]]:
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+def _talk_column(*talks: list[dict[str, str]] | None) -> RecordColumn:
+    made = RecordCodec(Schema((Column("talk", "turns", TURNS),)))
+    stats = [
+        made.observe(pa.table({"talk": pa.array([talk], TURNS), FILE: ["f"], ROW: pa.array([row], pa.int64())}))
+        for row, talk in enumerate(talks)
+    ]
+    merged = stats[0]
+    for other in stats[1:]:
+        merged = merged.merge(other)
+    return made.settle(merged).columns[0]
+
+
+@pytest.mark.parametrize(
+    ("turns", "kept"),
+    [
+        (_talk(("user", "hello")), _talk(("user", "hello"))),
+        (_talk(("  user ", " cafe\u0301\n")), _talk(("user", "café"))),
+        (_talk(("Böt\u202e", "hello")), None),
+        (_talk(("User", "hello")), None),
+        (_talk((" ", "hello")), None),
+        (_talk(("user", "hello"), ("assistant", " ")), None),
+    ],
+)
+def test_turns_have_the_roles_of_train_rows_and_say_something(turns: Any, kept: Any) -> None:
+    column = _talk_column(_talk(("user", "a")), None, _talk(("user", "b"), ("assistant", "c")))
+    if kept is None:
+        with pytest.raises(ValueError, match=r"^talk: "):
+            checked({"talk": turns}, [column])
+    else:
+        assert checked({"talk": turns}, [column]) == {"talk": kept}
+
+
+def test_a_turn_may_say_nothing_where_one_of_a_train_row_does() -> None:
+    column = _talk_column(_talk(("user", "a")), _talk(("user", "")))
+    assert checked({"talk": _talk(("user", ""))}, [column])
+
+
+def test_roles_are_not_named_where_they_are_too_many_or_none() -> None:
+    many = _talk_column(*(_talk((f"person {number}", "hello")) for number in range(17)))
+    assert many.roles is None
+    assert '"role": …' in described(many)
+    assert checked({"talk": _talk(("somebody", "hello"))}, [many])
+    assert _talk_column(None).roles is None, "no server takes an enum of nothing"

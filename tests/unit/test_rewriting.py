@@ -1,9 +1,10 @@
 """Paraphrase and back-translation through a real server: labels stay, what does not stand is asked for again, no call is paid for twice."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from fakes_llm import FakeLLM
@@ -102,6 +103,28 @@ def test_what_does_not_stand_is_asked_for_again_and_left_out_in_the_end(server: 
     made = op_of("text.paraphrase", server)(ROWS.slice(0, 4), DRAWS.take(pa.array([0, 1, 2, 3]).to_numpy()))
     assert made["said"].to_pylist() == ["味道很差，再也不来。真的", None, "much too slow"]
     assert seen == {"The food was good.": 3, "味道很差，再也不来。": 3, "Too slow!": 2}
+
+
+def test_a_text_that_the_server_refuses_is_left_out(server: FakeLLM) -> None:
+    def filtered(call: int) -> Callable[[Any], None] | None:
+        refused = "good" in text_in(server.bodies[-1])
+        return (lambda handler: handler.reply({"error": {"message": "no", "code": "content_filter"}}, 400)) if refused else None
+
+    server.faults = filtered
+    made = op_of("text.paraphrase", server)(ROWS, DRAWS)
+    assert made[ROW].to_pylist() == [1, 2, 3, 4, 5]
+    assert server.calls.total() == 3 + 3, "each of its tries"
+
+
+def test_a_text_is_found_behind_what_the_model_thought(server: FakeLLM) -> None:
+    def thinking(handler: Any) -> None:
+        text = '<think>They want {"text": …}, not {"a": 1}</think>{"text": "It was much too slow!"}'
+        handler.reply({"choices": [{"message": {"content": text}}]})
+
+    server.faults = lambda _: thinking
+    assert op_of("text.paraphrase", server)(ROWS.slice(3, 1), DRAWS.take(np.array([3])))["said"].to_pylist() == [
+        "It was much too slow!"
+    ]
 
 
 def test_replies_are_stored_and_a_budget_stops_the_op(server: FakeLLM) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, object_in, schema_format, usage_of
+from raysynth.chat import ASIDE, Address, Budget, Chat, Foreseen, Variable, content_of, objects_in, schema_format, usage_of
 from raysynth.draws import Draws
 from raysynth.layout import Facts
 from raysynth.ops.base import Asking
@@ -118,7 +118,7 @@ class Rewriting(Asking):
         return {"call": word, "body": {name: value for name, value in body.items() if value is not None}}
 
     def send(self, request: Facts) -> Facts:
-        return self.chat.complete(request["body"])
+        return self.chat.complete(request["body"], answered=self.answered)
 
     def usage(self, reply: Facts) -> tuple[int, int]:
         return usage_of(reply)
@@ -128,7 +128,7 @@ class Rewriting(Asking):
 
 
 def _text(reply: Facts) -> str | None:
-    text = (object_in(content_of(reply["answer"])) or {}).get("text")
+    text = next((found["text"] for found in objects_in(content_of(reply["answer"])) if "text" in found), None)
     try:
         return text.strip() or None if isinstance(text, str) and text.encode() else None
     except UnicodeEncodeError:  # a surrogate that stands alone
