@@ -1,4 +1,4 @@
-"""A text → where personal values stand in it: e-mail, phone, card, Chinese id number, IBAN, IP, URL, and names of a list.
+"""A text → where personal values stand in it: e-mail, phone, card, Chinese id number, IBAN, IP, URL.
 
 Numbers with check digits are taken only where those agree.
 """
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import date
 from ipaddress import AddressValueError, IPv4Address, IPv6Address
 from typing import Literal, get_args
-from unicodedata import normalize
 
 from raysynth.check_digits import IBAN_CHARACTERS, iban_check, id_check, luhn_check
 
@@ -25,7 +24,7 @@ _COUNTRY_CODE = "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]
 _GAP = "[ \u2010-\u2015-]?"  # what may stand between the groups of a number, and of phone numbers outside of China
 _DOT_GAP = "[ .\u2010-\u2015-]?"
 _LOOSE_GAP = "[ .()/\u2010-\u2015-]{0,2}"
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
 
@@ -62,8 +61,6 @@ _phone = re.compile(
 _extension = re.compile(r"(?i) ?(?:x|ext\.?|extension|#|转) ?[0-9]{1,6}")
 _country_code = re.compile(_COUNTRY_CODE)
 _groups = re.compile(r"[0-9]+")
-_unspaced = re.compile(f"[{_UNSPACED}]")
-_spaced = re.compile(rf"[^\W{_UNSPACED}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,38 +157,6 @@ def phones(text: str) -> Iterator[Found]:
             yield Found(start, stop, "phone", f"{country}:{number}")
 
 
-class Names:
-    """The names of a list, wherever they stand in a text: as whole words in scripts with spaces, in any place of a text without. A name
-    that the list writes with capitals is not taken where it has none: `Rose` is not `rose`."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._known: dict[str, str] = {}
-        lengths: dict[str, set[int]] = {}
-        for name in names:
-            self._known[name.casefold()] = name
-            lengths.setdefault(name[0].casefold(), set()).add(len(name))
-        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
-        unspaced = "".join(re.escape(first) for first in self._lengths if _unspaced.match(first))
-        self._starts = re.compile(rf"(?<![^\W{_UNSPACED}])[^\W{_UNSPACED}]" + (f"|[{unspaced}]" if unspaced else ""))
-
-    def __call__(self, text: str) -> Iterator[Found]:
-        stop = 0
-        for match in self._starts.finditer(text):
-            start = match.start()
-            for length in self._lengths.get(match[0].casefold(), ()) if start >= stop else ():
-                found = text[start : start + length]
-                if self._is_name(found, text[start + length : start + length + 1]):
-                    stop = start + length
-                    yield Found(start, stop, "name", found.casefold())
-                    break
-
-    def _is_name(self, found: str, following: str) -> bool:
-        listed = self._known.get(found.casefold())
-        if listed is None or (found.islower() and not listed.islower()):
-            return False
-        return bool(_unspaced.match(found[-1])) or not _spaced.match(following)
-
-
 FINDERS: Mapping[PersonalKind, Callable[[str], Iterator[Found]]] = {
     "id_number": id_numbers,
     "card": cards,
@@ -229,18 +194,6 @@ def screen(kinds: Iterable[PersonalKind]) -> str:
         "ip": r"[0-9](?:[.][0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:",
     }
     return "|".join(dict.fromkeys(needed[kind] for kind in sorted(kinds) if kind in needed))
-
-
-def listed_names(data: bytes) -> list[str]:
-    """A file's names, one a line, as normalised text has them. ValueError says which line holds none."""
-    names: dict[str, None] = {}
-    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
-        name = " ".join(normalize("NFKC", line).split())
-        if len(name) == 1:
-            raise ValueError(f"line {number} has one character: a name has two at least")
-        if name:
-            names[name] = None
-    return list(names)
 
 
 def _start(found: Found) -> int:

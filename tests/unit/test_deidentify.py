@@ -17,7 +17,8 @@ from raysynth.check_digits import IBAN_CHARACTERS, iban_check, id_check, luhn_ch
 from raysynth.deidentify import Deidentifier
 from raysynth.errors import MissingExtraError
 from raysynth.fakes import Fakes
-from raysynth.personal import FINDERS, KINDS, Found, Names, PersonalKind, find, listed_names
+from raysynth.names import Names, listed_names
+from raysynth.personal import FINDERS, KINDS, Found, PersonalKind, find
 
 PLANTED = 500
 NAMES = ["John Smith", "Mary-Jane O'Neil", "José García", "王小明", "欧阳娜娜", "李雷", "Rose", "Smith"]
