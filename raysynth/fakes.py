@@ -39,6 +39,7 @@ _CARD_PREFIXES = (
     ("6", "620000"),
 )
 _scheme = re.compile("[A-Za-z]+://")
+_padded = re.compile(r"(?:^|\.)0[0-9]{2}(?:\.|$)")  # 192.168.001.010
 _letter_or_digit = re.compile("[0-9A-Za-z]")
 _digit = re.compile("[0-9]")
 _han = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -68,7 +69,8 @@ class Fakes:
             case "iban":
                 return _laid_over(found, self._iban(value))
             case "ip":
-                return _in_case_of(found, self._ip(value))
+                made = _in_case_of(found, self._ip(value))
+                return ".".join(group.zfill(3) for group in made.split(".")) if _padded.search(found) else made
             case "url":
                 return self._url(found)
             case "name":

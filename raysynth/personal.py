@@ -8,7 +8,7 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 from typing import Literal, get_args
 
 from raysynth.check_digits import IBAN_CHARACTERS, iban_check, id_check, luhn_check
@@ -37,7 +37,10 @@ _host = re.compile(
     rf"(?:[a-z]+://)?(?:[^/@]*@)?(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]*)(?:\.[{_LATIN}0-9-]+)*|\[[0-9a-f:.]+\])", re.IGNORECASE
 )
 _ip4 = re.compile(r"(?<![0-9.vV])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
-_ip6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?(?![0-9A-Za-z])")
+_ip6 = re.compile(
+    r"(?<![0-9A-Za-z:.])(?P<label>[0-9A-Za-z.]*:)?"  # `IP:fe80::1`; of `fe80::1` alone it is the first group
+    r"(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?(?![0-9A-Za-z])"
+)
 _id_number = re.compile(
     rf"(?<![0-9])[1-9][0-9]{{5}}{_GAP}(?:18|19|20)[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}[0-9Xx](?![0-9A-Za-z])"
 )
@@ -90,16 +93,18 @@ def urls(text: str) -> Iterator[Found]:
 
 def ips(text: str) -> Iterator[Found]:
     for match in _ip4.finditer(text):
-        if _is_ip(IPv4Address, match[0]):
-            yield Found(match.start(), match.end(), "ip", match[0])
-    for match in _ip6.finditer(text):
-        found = match[0].removesuffix(":") if not match[0].endswith("::") else match[0]
-        groups = [group for group in found.split(":") if group]
-        told = len(groups) == 8 or (
-            len(groups) >= 2 and any(map(str.isdigit, found)) and (len(groups) > 2 or max(map(len, groups)) > 2)
-        )
-        if told and _is_ip(IPv6Address, found):  # `1::2` and `a::b` are no addresses in a text
-            yield Found(match.start(), match.start() + len(found), "ip", str(IPv6Address(found)))
+        groups = match[0].split(".")
+        if all(
+            int(group) < 256 and (len(group) == 3 or group == str(int(group))) for group in groups
+        ):  # 010 is ten, 01 a version's
+            yield Found(match.start(), match.end(), "ip", ".".join(str(int(group)) for group in groups))
+    for match in _ip6.finditer(text) if text.count(":") > 1 else ():
+        for start in sorted({match.start(), max(match.start(), match.end("label"))}):
+            found = text[start : match.end()]
+            found = found.removesuffix(":") if not found.endswith("::") else found
+            if _is_ip6(found):
+                yield Found(start, start + len(found), "ip", str(IPv6Address(found)))
+                break
 
 
 def id_numbers(text: str) -> Iterator[Found]:
@@ -245,12 +250,14 @@ def _without_punctuation(url: str) -> str:
     return url
 
 
-def _is_ip(of: Callable[[str], object], text: str) -> bool:
+def _is_ip6(text: str) -> bool:
+    """`1::2` and `a::b` are no addresses in a text."""
+    groups = [group for group in text.split(":") if group]
+    told = len(groups) == 8 or (len(groups) >= 2 and any(map(str.isdigit, text)) and (len(groups) > 2 or max(map(len, groups)) > 2))
     try:
-        of(text)
+        return told and bool(IPv6Address(text))
     except AddressValueError:
         return False
-    return True
 
 
 def _is_day(digits: str) -> bool:

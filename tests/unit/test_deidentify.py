@@ -18,7 +18,7 @@ from raysynth.deidentify import Deidentifier
 from raysynth.errors import MissingExtraError
 from raysynth.fakes import Fakes
 from raysynth.names import Names, listed_names
-from raysynth.personal import FINDERS, KINDS, Found, PersonalKind, find
+from raysynth.personal import FINDERS, KINDS, Found, PersonalKind, find, ips
 
 PLANTED = 500
 NAMES = ["John Smith", "Mary-Jane O'Neil", "José García", "王小明", "欧阳娜娜", "李雷", "Rose", "Smith"]
@@ -139,7 +139,8 @@ def ip(draw: random.Random) -> str:
     four = ".".join(str(draw.randint(0, 255)) for _ in range(4))
     six = IPv6Address(draw.getrandbits(128))
     short = IPv6Address((0x2A02 << 112) + draw.getrandbits(32))
-    return draw.choice([four, four, str(six), str(short), six.exploded.upper()])
+    padded = ".".join(f"{int(group):03}" for group in four.split("."))
+    return draw.choice([four, four, padded, str(six), str(short), six.exploded.upper()])
 
 
 def url(draw: random.Random) -> str:
@@ -214,6 +215,7 @@ ORDINARY = [
     "股票代码600519，涨幅3.14%，成交13.8亿元，13812元",
     "will rose may john",
     "ratio 1::2, 10:30, a:b:c:d, ::, C::D",
+    "at 10:30:45, MAC:00:1A:2b:3c:4d:5e, IP:12:30:45, std:a::b, v:1::2, firmware 2.06.01.00, 1.02.03.04, 0.256.000.300",
     "",
 ]
 
@@ -271,7 +273,7 @@ def test_one_value_has_one_fake_however_and_wherever_it_is_written() -> None:
         "card": ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111"],
         "id_number": ["11010519491231002X", "11010519491231002x", "110105 19491231 002X"],
         "email": ["Bob@Example.com".replace("Example", "Firm"), "bob@firm.com"],
-        "ip": ["2001:DB9::1", "2001:db9:0:0::1"],
+        "ip": ["2001:DB9::1", "2001:db9:0:0::1", "2001:0db9:0000:0000:0000:0000:0000:0001"],
     }
     one, other = Deidentifier(7, KINDS, NAMES), Deidentifier(7, KINDS, NAMES)
     for kind, texts in spelled.items():
@@ -282,6 +284,21 @@ def test_one_value_has_one_fake_however_and_wherever_it_is_written() -> None:
         )
     assert one.text("010-88888888")[4:] == one.text("+86 10 8888 8888").replace(" ", "")[-8:]
     assert one.text(spelled["card"][0]) != Deidentifier(8, KINDS, NAMES).text(spelled["card"][0])
+
+
+@pytest.mark.parametrize(
+    "address", ["2001:db8:85a3::8a2e:370:7334", "fe80::1", "2001:db8:1:2:3:4:5:6", "::ffff:10.0.0.1", "2001:db8::"]
+)
+@pytest.mark.parametrize("label", ["IP:", "IPv6:", "IP地址:", "client.addr:", "(host:", ""])
+def test_an_address_is_found_behind_a_label(label: str, address: str) -> None:
+    (found,) = find(f"{label}{address}, ok", [ips])
+    assert found.value == str(IPv6Address(address)) and (found.start, found.stop) == (len(label), len(label) + len(address))
+
+
+def test_an_address_with_leading_zeros_is_the_one_without(deidentifier: Deidentifier) -> None:
+    made, padded = deidentifier.text("192.168.1.10"), deidentifier.text("192.168.001.010")
+    assert re.fullmatch(r"(?:[0-9]{3}\.){3}[0-9]{3}", padded)
+    assert made == ".".join(str(int(group)) for group in padded.split("."))
 
 
 def test_sites_stay_sites_and_pages_pages(deidentifier: Deidentifier) -> None:
