@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from raysynth.check_digits import iban_check, id_check, luhn_check
 from raysynth.draws import word
@@ -38,7 +39,7 @@ _CARD_PREFIXES = (
     ("5", "555555"),
     ("6", "620000"),
 )
-_scheme = re.compile("[A-Za-z]+://")
+_scheme = re.compile("[A-Za-z][A-Za-z0-9+]*://")
 _padded = re.compile(r"(?:^|\.)0[0-9]{2}(?:\.|$)")  # 192.168.001.010
 _letter_or_digit = re.compile("[0-9A-Za-z]")
 _digit = re.compile("[0-9]")
@@ -77,7 +78,7 @@ class Fakes:
                 return _in_case_of(found, self._name(found, value))
 
     def _email(self, value: str) -> str:
-        pools = _pools(self.locale or ("zh_CN" if _CHINESE_MAIL.search(value) else "en_US"))
+        pools = _pools(self.locale or ("zh_CN" if _CHINESE_MAIL.search(value) or _han.search(value) else "en_US"))
         first, last = self._pick("email", value, pools["latin_first"]), self._pick("email.last", value, pools["latin_last"])
         domain = self._pick("email.domain", value.rpartition("@")[2], _DOMAINS)
         return f"{first}.{last}{self._digits('email', value, 4)}@{domain}".lower()
@@ -125,7 +126,7 @@ class Fakes:
         site, slash, path = rest.partition("/")
         host = site.rpartition("@")[2].casefold().removeprefix("www.")
         name = f"{'www.' if site.casefold().startswith('www.') else ''}site{self._digits('url', host, 8)}.example.org"
-        page = f"page{self._digits('url.page', f'{host}/{path}', 8)}" if path else ""
+        page = f"page{self._digits('url.page', f'{host}/{unquote(path)}', 8)}" if path else ""
         return f"{scheme}{name}{slash}{page}"
 
     def _name(self, found: str, value: str) -> str:

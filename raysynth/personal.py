@@ -19,7 +19,7 @@ PRECEDENCE: tuple[PersonalKind, ...] = ("id_number", "card", "iban", "url", "ema
 
 _MAESTRO = ("50", "56", "57", "58", "63", "67")  # such cards may have twelve digits
 _CARD_GROUPS = 5  # of four digits or more, in nineteen
-_LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+_LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _COUNTRY_CODE = "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}"  # ITU-T E.164
 _GAP = "[ \u2010-\u2015-]?"  # what may stand between the groups of a number, and of phone numbers outside of China
 _DOT_GAP = "[ .\u2010-\u2015-]?"
@@ -27,14 +27,37 @@ _LOOSE_GAP = "[ .()/\u2010-\u2015-]{0,2}"
 UNSPACED = (
     "\u0e00-\u0eff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-
-_email = re.compile(
-    rf"(?<![{_LATIN}0-9_%+])[{_LATIN}0-9_%+](?:[{_LATIN}0-9._%+'-]{{0,62}}[{_LATIN}0-9_%+-])?"
-    rf"@(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]{{0,61}}[{_LATIN}0-9])?\.){{1,8}}[A-Za-z]{{2,24}}"
+_SPACED = (  # other scripts, without the punctuation of Arabic and of India
+    "\u0250-\u060b\u060d-\u061a\u061c-\u061e\u0620-\u06d3\u06d5-\u0963\u0966-\u0dff\u0f00-\u10ff\u1200-\u1dff\u1f00-\u1fff"
+    "\u2c00-\u2dff\ua000-\uabff\ufb00-\ufdff\ufe70-\ufefe\U00010000-\U0001efff"
 )
-_url = re.compile(rf"(?:(?:https?|ftps?|wss?)://|(?<![A-Za-z0-9.])www\.)[{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
+_BEYOND = UNSPACED + _SPACED  # what is not Latin
+_WORD = f"{_LATIN}0-9{_SPACED}"
+_TOP_DOMAINS = (
+    "中国|中國|公司|网络|網絡|网址|网店|商城|商店|集团|企业|中文网|在线|香港|台湾|台灣|新加坡|みんな|한국|ไทย"  # unspaced ones
+)
+
+_mail_domain = re.compile(
+    rf"@(?:(?:[{_WORD}](?:[{_WORD}-]{{0,61}}[{_WORD}])?|[{UNSPACED}][{UNSPACED}{_WORD}-]{{0,62}})\.){{1,8}}"
+    rf"(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}|{_TOP_DOMAINS}|[{_SPACED}]{{2,24}})"
+)
+_mailbox = re.compile(rf"(?:[{_WORD}_%+-][{_WORD}._%+'-]{{0,62}})?[{_WORD}_%+]")  # from the @ backwards, as is the next
+_unspaced_mailbox = re.compile(rf"[{UNSPACED}](?:[{UNSPACED}{_WORD}._%+'-]{{0,62}}[{UNSPACED}{_WORD}_%+])?")
+_before_mailbox = re.compile("^.*(?:[是给到找]|(?:邮箱|信箱|邮件|地址)为?)(?=.)")
+_MAILBOX_CHARACTERS = 64
+_URL = rf"{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-"
+_ONWARDS = rf"(?:[{_URL}]++|(?<![,;!)\]'*])[{_BEYOND}]++)*+"  # NFKC makes a comma of a Chinese one, and then the text goes on
+_PATH = (  # other scripts belong to a URL from where they look like a path on: text may follow it without a blank
+    rf"[{_URL}]++(?:(?:(?<=[/?=&%#@_+-])[{_BEYOND}]|[{_BEYOND}]++(?=[/?=&%_]|[.-][A-Za-z0-9{_BEYOND}])){_ONWARDS})?"
+)
+_url = re.compile(  # of a scheme the end
+    rf"(?<=[A-Za-z0-9+]{{2}})://(?:[!#-.0-;=?A-~]{{1,128}}@)?(?:(?:[{_LATIN}0-9-]++\.)*+[{_BEYOND}]{_ONWARDS}|{_PATH})"
+    rf"|(?<![A-Za-z0-9.])[Ww]{{3}}\.{_PATH}"
+)
+_SCHEME_CHARACTERS = 21
+_scheme = re.compile("[A-Za-z][A-Za-z0-9+]+$")
 _host = re.compile(
-    rf"(?:[a-z]+://)?(?:[^/@]*@)?(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]*)(?:\.[{_LATIN}0-9-]+)*|\[[0-9a-f:.]+\])", re.IGNORECASE
+    rf"(?:://)?(?:[^/@]*@)?(?:[{_LATIN}0-9{_BEYOND}][{_LATIN}0-9{_BEYOND}-]*(?:\.[{_LATIN}0-9{_BEYOND}-]+)*|\[[0-9A-Fa-f:.]+\])"
 )
 _ip4 = re.compile(r"(?<![0-9.vV])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
 _ip6 = re.compile(
@@ -79,16 +102,28 @@ class Found:
 
 
 def emails(text: str) -> Iterator[Found]:
-    for match in _email.finditer(text) if "@" in text else ():
-        yield Found(match.start(), match.end(), "email", match[0].casefold())
+    stop = 0
+    for match in _mail_domain.finditer(text):
+        backwards = text[max(stop, match.start() - _MAILBOX_CHARACTERS) : match.start()][::-1]
+        if mailbox := _unspaced_mailbox.match(backwards) or _mailbox.match(backwards):
+            start, stop = match.start() - mailbox.end(), match.end()
+            if before := _before_mailbox.match(text[start : match.start()]):
+                start += before.end()
+            yield Found(start, stop, "email", text[start:stop].casefold())
 
 
 def urls(text: str) -> Iterator[Found]:
     for match in _url.finditer(text):
-        whole = _without_punctuation(match[0])
-        host = _host.match(whole)
-        if host is not None and not host[0].endswith("www.") and (whole.find("://") > 0 or host[0].count(".") > 1):
-            yield Found(match.start(), match.start() + len(whole), "url", whole)
+        found, start = _without_punctuation(match[0]), match.start()
+        host = _host.match(found)
+        if found.startswith(":"):
+            scheme = _scheme.search(text, max(0, start - _SCHEME_CHARACTERS), start)
+            start = scheme.start() if scheme else -1
+        elif host and host[0].count(".") < 2:
+            continue
+        if host and start >= 0:
+            stop = match.start() + len(found)
+            yield Found(start, stop, "url", text[start:stop])
 
 
 def ips(text: str) -> Iterator[Found]:
