@@ -40,9 +40,9 @@ def digits(draw: random.Random, count: int) -> str:
     return "".join(draw.choice("0123456789") for _ in range(count))
 
 
-def grouped(draw: random.Random, text: str, *sizes: int) -> str:
-    """The text as it is, or in groups of these sizes (the rest last) with spaces or dashes between them."""
-    gap = draw.choice(["", " ", "-"])
+def grouped(draw: random.Random, text: str, *sizes: int, gaps: str = " -") -> str:
+    """The text as it is, or in groups of these sizes (the rest last) with the same of these gaps between them."""
+    gap = draw.choice(["", *gaps])
     pieces: list[str] = []
     for size in sizes:
         pieces.append(text[:size])
@@ -83,6 +83,8 @@ def email(draw: random.Random) -> str:
 def mobile(draw: random.Random) -> str:
     number = f"1{draw.choice('3456789')}{digits(draw, 9)}"
     prefix = draw.choice(["", "", "+86 ", "+86", "86-", "(+86)"])
+    if draw.random() < 0.2:
+        return draw.choice(["", "86.", "+86."]) + ".".join([number[:3], number[3:7], number[7:]])
     return prefix + grouped(draw, number, *draw.choice([(3, 4, 4), (3, 4, 4), (4, 3, 4), (3, 8), (5, 6)]))
 
 
@@ -95,9 +97,15 @@ def american(draw: random.Random) -> str:
 def landline(draw: random.Random) -> str:
     area = draw.choice(["010", "021", "0755", "0571", "028"])
     local = f"{draw.choice('2345678')}{digits(draw, 7)}"
-    return draw.choice(
-        [f"{area}-{local}", f"({area}){local}", f"{area} {local[:4]} {local[4:]}", f"+86 {area[1:]} {local}", f"{area}{local}"]
-    )
+    spelled = [
+        f"{area}-{local}",
+        f"({area}){local}",
+        f"{area} {local[:4]} {local[4:]}",
+        f"+86 {area[1:]} {local}",
+        f"{area}{local}",
+    ]
+    without_zero = [f"86-{area[1:]}-{local}", f"(86){area[1:]}-{local}", f"86 ({area[1:]}) {local[:4]} {local[4:]}"]
+    return draw.choice([*spelled, *without_zero])
 
 
 def international(draw: random.Random) -> str:
@@ -134,7 +142,7 @@ def card(draw: random.Random) -> str:
     )
     number = prefix + digits(draw, length - len(prefix) - 1)
     number += luhn_check(number)
-    return grouped(draw, number, *((4, 6) if length < 16 else (4, 4, 4, 4)))
+    return grouped(draw, number, *((4, 6) if length < 16 else (4, 4, 4, 4)), gaps=" -.")
 
 
 def id_number(draw: random.Random) -> str:
@@ -228,7 +236,7 @@ def test_planted_values_are_found_and_nothing_else_is_touched(
 
 
 def bare(text: str) -> str:
-    return re.sub("[ -]", "", text)
+    return re.sub("[ .-]", "", text)
 
 
 ORDINARY = [
@@ -242,6 +250,7 @@ ORDINARY = [
     "will rose may john",
     "ratio 1::2, 10:30, a:b:c:d, ::, C::D",
     "at 10:30:45, MAC:00:1A:2b:3c:4d:5e, IP:12:30:45, std:a::b, v:1::2, firmware 2.06.01.00, 1.02.03.04, 0.256.000.300",
+    "86.1380013 138.0013 1380.013.8000.1 86-1010 1986-10-88888888, 86 105 2024, 4111.1111 1.4111.1111.1111.1111",
     "",
 ]
 
@@ -295,8 +304,9 @@ def is_reserved(found: Found) -> bool:
 
 def test_one_value_has_one_fake_however_and_wherever_it_is_written() -> None:
     spelled = {
-        "phone": ["13812345678", "+86 138 1234 5678", "138-1234-5678", "0086-13812345678"],
-        "card": ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111"],
+        "phone": ["13812345678", "+86 138 1234 5678", "138-1234-5678", "0086-13812345678", "138.1234.5678", "86.138.1234.5678"],
+        "landline": ["86-10-88888888", "+86 10 88888888", "0086-10-88888888"],
+        "card": ["4111111111111111", "4111 1111 1111 1111", "4111-1111-1111-1111", "4111.1111.1111.1111"],
         "id_number": ["11010519491231002X", "11010519491231002x", "110105 19491231 002X"],
         "email": ["Bob@Example.com".replace("Example", "Firm"), "bob@firm.com"],
         "e-mail": ["Иван@Пример.рф", "иван@пример.рф"],
@@ -305,7 +315,7 @@ def test_one_value_has_one_fake_however_and_wherever_it_is_written() -> None:
     }
     one, other = Deidentifier(7, KINDS, NAMES), Deidentifier(7, KINDS, NAMES)
     for kind, texts in spelled.items():
-        made = {re.sub("[^0-9a-z@.:]", "", one.text(text).lower())[-11:] for text in texts}
+        made = {re.sub("[^0-9a-z@:]", "", one.text(text).lower())[-11:] for text in texts}
         assert len(made) == 1, (kind, made)
         assert one.text(f"我的是{texts[0]}。") == other.text(f"我的是{texts[0]}。") and one.text(texts[0]) in one.text(
             f"It is {texts[0]}, ok?"
