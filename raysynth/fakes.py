@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address
+from itertools import zip_longest
 from typing import Any, Literal
 from urllib.parse import unquote
 
 from raysynth.check_digits import iban_check, id_check, luhn_check
 from raysynth.draws import word
 from raysynth.errors import MissingExtraError
+from raysynth.names import plain
 from raysynth.personal import PersonalKind
 
 Locale = Literal["en_US", "zh_CN"]
@@ -53,7 +55,7 @@ class Fakes:
     def __init__(self, seed: int, locale: Locale | None = None, names: Iterable[str] = ()) -> None:
         self.seed = seed
         self.locale: Locale | None = locale
-        self._real = frozenset(word for name in names for word in (name.casefold(), *name.casefold().split()))
+        self._real = frozenset(word for name in map(plain, names) for word in (name.casefold(), *name.casefold().split()))
 
     def fake(self, kind: PersonalKind, found: str, value: str) -> str:
         match kind:
@@ -75,7 +77,7 @@ class Fakes:
             case "url":
                 return self._url(found)
             case "name":
-                return _in_case_of(found, self._name(found, value))
+                return _in_case_of(found, _spaced_as(found, self._name(found, value)))
 
     def _email(self, value: str) -> str:
         pools = _pools(self.locale or ("zh_CN" if _CHINESE_MAIL.search(value) or _han.search(value) else "en_US"))
@@ -194,6 +196,12 @@ def _laid_over(found: str, characters: str, places: re.Pattern[str] = _letter_or
     for slot, character in zip(slots, characters[-len(slots) :], strict=True):
         made[slot] = character.lower() if found[slot].islower() else character
     return "".join(made)
+
+
+def _spaced_as(found: str, made: str) -> str:
+    """With a line end between two words where there was one."""
+    blanks = re.findall(r"\s+", found)
+    return "".join(word + blank for word, blank in zip_longest(made.split(" "), blanks[: made.count(" ")], fillvalue=""))
 
 
 def _in_case_of(found: str, made: str) -> str:

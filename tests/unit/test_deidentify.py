@@ -190,7 +190,7 @@ def url(draw: random.Random) -> str:
 
 
 def name(draw: random.Random) -> str:
-    return draw.choice(NAMES)
+    return draw.choice([*NAMES, "Mary-Jane O’Neil", "JOHN\nSMITH", "José \n\tGarcía"])
 
 
 GENERATORS: dict[PersonalKind, Make] = {
@@ -378,6 +378,26 @@ def test_names_are_whole_words_where_there_are_words_and_of_their_own_script(dei
 
 
 @pytest.mark.parametrize(
+    "written", ["John Smith", "John\nSmith", "John \r\n\tSmith", "John\xa0Smith", "_John Smith_", "__John\nSmith__"]
+)
+@pytest.mark.parametrize("around", ["{}", " {}.", "a  b\n\n{}\n\n c", "王小明 说\n{}\n"])
+def test_a_name_is_found_over_a_line_end_and_in_underscores(written: str, around: str) -> None:
+    text = around.format(written)
+    (found,) = find(text, [Names(["John Smith"])])
+    assert text[found.start : found.stop] == written.strip("_") and found.value == "john smith"
+    made = Deidentifier(7, ["name"], ["John Smith"])
+    first, last = made.text("John Smith").split()
+    assert made.text(text) == around.format(written.replace("John", first).replace("Smith", last))
+
+
+@pytest.mark.parametrize("listed", ["Mary-Jane O'Neil", "Mary-Jane O’Neil"])
+def test_a_name_is_the_same_with_any_apostrophe(listed: str) -> None:
+    made = Deidentifier(7, ["name"], [listed])
+    typed, printed = made.text("Mary-Jane O'Neil's cat"), made.text("Mary-Jane O’Neil’s cat")
+    assert "Neil" not in typed and printed == typed.replace("'s", "’s")
+
+
+@pytest.mark.parametrize(
     ("text", "kinds"),
     [
         ("13812345678@qq.com", ["email"]),
@@ -431,24 +451,12 @@ def test_odd_texts_never_crash_and_the_screen_misses_nothing(text: str) -> None:
 ODD = Deidentifier(7, [kind for kind in KINDS if kind != "name"])
 
 
-LONG = [
-    "@a.",
-    "好@",
-    "@好.",
-    "好@好.",
-    "aa://",
-    "://好",
-    "://a.",
-    "http://好/",
-    "http://a.com好-",
-    "www.a/好",
-    "a:",
-    "://a",
-    "是a@b.cn",
-]
+UNITS = (
+    "a.a@ @a. 好@ @好. 好@好. 是a@b.cn aa:// ://好 ://a. http://好, http://好/ http://a.com好- www.a/好 a: : 86-10- 1111. O’ _ J_"
+)
 
 
-@pytest.mark.parametrize("unit", ["a", "1", "1 ", "a.a@", ":", "1.1.", "好1", "www.", "+1 (", "13812345678 ", *LONG])
+@pytest.mark.parametrize("unit", ["a", "1", "1 ", "1.1.", "好1", "www.", "+1 (", "13812345678 ", "John \n", *UNITS.split()])
 def test_the_time_of_a_long_line_grows_as_its_length(unit: str, deidentifier: Deidentifier) -> None:
     began = time.process_time()
     deidentifier.text(unit * (100_000 // len(unit)))
