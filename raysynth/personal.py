@@ -45,10 +45,11 @@ _mailbox = re.compile(rf"(?:[{_WORD}_%+-][{_WORD}._%+'-]{{0,62}})?[{_WORD}_%+]")
 _unspaced_mailbox = re.compile(rf"[{UNSPACED}](?:[{UNSPACED}{_WORD}._%+'-]{{0,62}}[{UNSPACED}{_WORD}_%+])?")
 _before_mailbox = re.compile("^.*(?:[是给到找]|(?:邮箱|信箱|邮件|地址)为?)(?=.)")
 _MAILBOX_CHARACTERS = 64
-_URL = rf"{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-"
-_ONWARDS = rf"(?:[{_URL}]++|(?<![,;!)\]'*])[{_BEYOND}]++)*+"  # NFKC makes a comma of a Chinese one, and then the text goes on
+_IN_URLS = rf"{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-"
+_NO_PAUSE = r"(?<![,;!)\]'*])"  # NFKC makes a comma of a Chinese one: behind it the text goes on
+_ONWARDS = rf"(?:[{_IN_URLS}]++|{_NO_PAUSE}[{_BEYOND}]++)*+"
 _PATH = (  # other scripts belong to a URL from where they look like a path on: text may follow it without a blank
-    rf"[{_URL}]++(?:(?:(?<=[/?=&%#@_+-])[{_BEYOND}]|[{_BEYOND}]++(?=[/?=&%_]|[.-][A-Za-z0-9{_BEYOND}])){_ONWARDS})?"
+    rf"[{_IN_URLS}]++(?:(?:(?<=[/?=&%#@_+-])[{_BEYOND}]|{_NO_PAUSE}[{_BEYOND}]++(?=[/?=&%_]|[.-][A-Za-z0-9{_BEYOND}])){_ONWARDS})?"
 )
 _url = re.compile(  # of a scheme the end
     rf"(?<=[A-Za-z0-9+]{{2}})://(?:[!#-.0-;=?A-~]{{1,128}}@)?(?:(?:[{_LATIN}0-9-]++\.)*+[{_BEYOND}]{_ONWARDS}|{_PATH})"

@@ -332,6 +332,7 @@ def test_one_value_has_one_fake_however_and_wherever_it_is_written() -> None:
         ("在https://a.example.org/张三/档案?name=王小明，谢谢", "https://a.example.org/张三/档案?name=王小明"),
         ("在https://a.example.org/用户:张三,今天", "https://a.example.org/用户:张三"),
         ("请看https://a.example.com/x谢谢", "https://a.example.com/x"),
+        ("请看https://a.example.com/x,谢谢.再见", "https://a.example.com/x"),
         ("请看https://a.example.com谢谢！", "https://a.example.com"),
         ("www.a.example.com/张三 好", "www.a.example.com/张三"),
         ("redis://:p^s|w@cache:6379/0 up", "redis://:p^s|w@cache:6379/0"),
