@@ -9,14 +9,15 @@ import pyarrow as pa
 
 from raysynth.cells import matches, pc
 from raysynth.fakes import Fakes, Locale, check_faker
-from raysynth.personal import FINDERS, Found, Names, PersonalKind, find, screen
+from raysynth.names import Names
+from raysynth.personal import FINDERS, Found, PersonalKind, find, screen
 
 FAKER_KINDS = ("email", "name")
 """Whose fakes are made of faker's names."""
 
 
 class Deidentifier:
-    """The same values always get the same fakes. `names`: those of the kind name, as normalised texts have them (personal.listed_names);
+    """The same values always get the same fakes. `names`: those of the kind name, as normalised texts have them (names.listed_names);
     `people` finds more of them. `locale` None: a fake is of the script of what it replaces."""
 
     def __init__(

@@ -11,11 +11,14 @@ from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from functools import lru_cache
 from ipaddress import IPv6Address
+from itertools import zip_longest
 from typing import Any, Literal
+from urllib.parse import unquote
 
 from raysynth.check_digits import iban_check, id_check, luhn_check
 from raysynth.draws import word
 from raysynth.errors import MissingExtraError
+from raysynth.names import plain
 from raysynth.personal import PersonalKind
 
 Locale = Literal["en_US", "zh_CN"]
@@ -38,7 +41,8 @@ _CARD_PREFIXES = (
     ("5", "555555"),
     ("6", "620000"),
 )
-_scheme = re.compile("[A-Za-z]+://")
+_scheme = re.compile("[A-Za-z][A-Za-z0-9+]*://")
+_padded = re.compile(r"(?:^|\.)0[0-9]{2}(?:\.|$)")  # 192.168.001.010
 _letter_or_digit = re.compile("[0-9A-Za-z]")
 _digit = re.compile("[0-9]")
 _han = re.compile("[\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]")
@@ -51,7 +55,7 @@ class Fakes:
     def __init__(self, seed: int, locale: Locale | None = None, names: Iterable[str] = ()) -> None:
         self.seed = seed
         self.locale: Locale | None = locale
-        self._real = frozenset(word for name in names for word in (name.casefold(), *name.casefold().split()))
+        self._real = frozenset(word for name in map(plain, names) for word in (name.casefold(), *name.casefold().split()))
 
     def fake(self, kind: PersonalKind, found: str, value: str) -> str:
         match kind:
@@ -68,14 +72,15 @@ class Fakes:
             case "iban":
                 return _laid_over(found, self._iban(value))
             case "ip":
-                return _in_case_of(found, self._ip(value))
+                made = _in_case_of(found, self._ip(value))
+                return ".".join(group.zfill(3) for group in made.split(".")) if _padded.search(found) else made
             case "url":
                 return self._url(found)
             case "name":
-                return _in_case_of(found, self._name(found, value))
+                return _in_case_of(found, _spaced_as(found, self._name(found, value)))
 
     def _email(self, value: str) -> str:
-        pools = _pools(self.locale or ("zh_CN" if _CHINESE_MAIL.search(value) else "en_US"))
+        pools = _pools(self.locale or ("zh_CN" if _CHINESE_MAIL.search(value) or _han.search(value) else "en_US"))
         first, last = self._pick("email", value, pools["latin_first"]), self._pick("email.last", value, pools["latin_last"])
         domain = self._pick("email.domain", value.rpartition("@")[2], _DOMAINS)
         return f"{first}.{last}{self._digits('email', value, 4)}@{domain}".lower()
@@ -123,7 +128,7 @@ class Fakes:
         site, slash, path = rest.partition("/")
         host = site.rpartition("@")[2].casefold().removeprefix("www.")
         name = f"{'www.' if site.casefold().startswith('www.') else ''}site{self._digits('url', host, 8)}.example.org"
-        page = f"page{self._digits('url.page', f'{host}/{path}', 8)}" if path else ""
+        page = f"page{self._digits('url.page', f'{host}/{unquote(path)}', 8)}" if path else ""
         return f"{scheme}{name}{slash}{page}"
 
     def _name(self, found: str, value: str) -> str:
@@ -191,6 +196,12 @@ def _laid_over(found: str, characters: str, places: re.Pattern[str] = _letter_or
     for slot, character in zip(slots, characters[-len(slots) :], strict=True):
         made[slot] = character.lower() if found[slot].islower() else character
     return "".join(made)
+
+
+def _spaced_as(found: str, made: str) -> str:
+    """With a line end between two words where there was one."""
+    blanks = re.findall(r"\s+", found)
+    return "".join(word + blank for word, blank in zip_longest(made.split(" "), blanks[: made.count(" ")], fillvalue=""))
 
 
 def _in_case_of(found: str, made: str) -> str:

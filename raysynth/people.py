@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from raysynth.errors import MissingExtraError, RecipeError
+from raysynth.names import plain
 from raysynth.personal import Found
 
 KEY = "prepare.text.presidio"
@@ -67,7 +68,7 @@ def _analyzer(language: str, model: str, sha256: str) -> Callable[[str, int], li
     def found(piece: str, begins: int) -> list[Found]:
         results: list[Any] = recognizer(piece)
         names = [(begins + result.start, _possessive.sub("", piece[result.start : result.end]).rstrip()) for result in results]
-        return [Found(start, start + len(name), "name", name.casefold()) for start, name in names if len(name) > 1]
+        return [Found(start, start + len(name), "name", plain(name).casefold()) for start, name in names if len(name) > 1]
 
     return found
 

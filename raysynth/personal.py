@@ -1,4 +1,4 @@
-"""A text → where personal values stand in it: e-mail, phone, card, Chinese id number, IBAN, IP, URL, and names of a list.
+"""A text → where personal values stand in it: e-mail, phone, card, Chinese id number, IBAN, IP, URL.
 
 Numbers with check digits are taken only where those agree.
 """
@@ -8,9 +8,8 @@ from bisect import bisect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from ipaddress import AddressValueError, IPv4Address, IPv6Address
+from ipaddress import AddressValueError, IPv6Address
 from typing import Literal, get_args
-from unicodedata import normalize
 
 from raysynth.check_digits import IBAN_CHARACTERS, iban_check, id_check, luhn_check
 
@@ -20,37 +19,70 @@ PRECEDENCE: tuple[PersonalKind, ...] = ("id_number", "card", "iban", "url", "ema
 
 _MAESTRO = ("50", "56", "57", "58", "63", "67")  # such cards may have twelve digits
 _CARD_GROUPS = 5  # of four digits or more, in nineteen
-_LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f"
+_LATIN = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u1e00-\u1eff"
 _COUNTRY_CODE = "1|7|2[07]|3[0-469]|4[013-9]|5[1-8]|6[0-6]|8[1246]|9[0-58]|[0-9]{3}"  # ITU-T E.164
 _GAP = "[ \u2010-\u2015-]?"  # what may stand between the groups of a number, and of phone numbers outside of China
 _DOT_GAP = "[ .\u2010-\u2015-]?"
 _LOOSE_GAP = "[ .()/\u2010-\u2015-]{0,2}"
-_UNSPACED = (
+UNSPACED = (
     "\u0e00-\u0eff\u1100-\u11ff\u3005-\u3007\u3040-\u30ff\u3130-\u318f\u3400-\u9fff\uac00-\ud7ff\uf900-\ufaff\U00020000-\U0003ffff"
 )
-
-_email = re.compile(
-    rf"(?<![{_LATIN}0-9_%+])[{_LATIN}0-9_%+](?:[{_LATIN}0-9._%+'-]{{0,62}}[{_LATIN}0-9_%+-])?"
-    rf"@(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]{{0,61}}[{_LATIN}0-9])?\.){{1,8}}[A-Za-z]{{2,24}}"
+_SPACED = (  # other scripts, without the punctuation of Arabic and of India
+    "\u0250-\u060b\u060d-\u061a\u061c-\u061e\u0620-\u06d3\u06d5-\u0963\u0966-\u0dff\u0f00-\u10ff\u1200-\u1dff\u1f00-\u1fff"
+    "\u2c00-\u2dff\ua000-\uabff\ufb00-\ufdff\ufe70-\ufefe\U00010000-\U0001efff"
 )
-_url = re.compile(rf"(?:(?:https?|ftps?|wss?)://|(?<![A-Za-z0-9.])www\.)[{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-]+", re.IGNORECASE)
+_BEYOND = UNSPACED + _SPACED  # what is not Latin
+_WORD = f"{_LATIN}0-9{_SPACED}"
+_TOP_DOMAINS = (
+    "中国|中國|公司|网络|網絡|网址|网店|商城|商店|集团|企业|中文网|在线|香港|台湾|台灣|新加坡|みんな|한국|ไทย"  # unspaced ones
+)
+
+_mail_domain = re.compile(
+    rf"@(?:(?:[{_WORD}](?:[{_WORD}-]{{0,61}}[{_WORD}])?|[{UNSPACED}][{UNSPACED}{_WORD}-]{{0,62}})\.){{1,8}}"
+    rf"(?:xn--[A-Za-z0-9-]{{2,59}}|[A-Za-z]{{2,24}}|{_TOP_DOMAINS}|[{_SPACED}]{{2,24}})"
+)
+_mailbox = re.compile(rf"(?:[{_WORD}_%+-][{_WORD}._%+'-]{{0,62}})?[{_WORD}_%+]")  # from the @ backwards, as is the next
+_unspaced_mailbox = re.compile(rf"[{UNSPACED}](?:[{UNSPACED}{_WORD}._%+'-]{{0,62}}[{UNSPACED}{_WORD}_%+])?")
+_before_mailbox = re.compile("^.*(?:[是给到找]|(?:邮箱|信箱|邮件|地址)为?)(?=.)")
+_MAILBOX_CHARACTERS = 64
+_IN_URLS = rf"{_LATIN}0-9._~:/?#\[\]@!$&'()*+,;=%-"
+_NO_PAUSE = r"(?<![,;!)\]'*])"  # NFKC makes a comma of a Chinese one: behind it the text goes on
+_ONWARDS = rf"(?:[{_IN_URLS}]++|{_NO_PAUSE}[{_BEYOND}]++)*+"
+_PATH = (  # other scripts belong to a URL from where they look like a path on: text may follow it without a blank
+    rf"[{_IN_URLS}]++(?:(?:(?<=[/?=&%#@_+-])[{_BEYOND}]|{_NO_PAUSE}[{_BEYOND}]++(?=[/?=&%_]|[.-][A-Za-z0-9{_BEYOND}])){_ONWARDS})?"
+)
+_url = re.compile(  # of a scheme the end
+    rf"(?<=[A-Za-z0-9+]{{2}})://(?:[!#-.0-;=?A-~]{{1,128}}@)?(?:(?:[{_LATIN}0-9-]++\.)*+[{_BEYOND}]{_ONWARDS}|{_PATH})"
+    rf"|(?<![A-Za-z0-9.])[Ww]{{3}}\.{_PATH}"
+)
+_SCHEME_CHARACTERS = 21
+_scheme = re.compile("[A-Za-z][A-Za-z0-9+]+$")
 _host = re.compile(
-    rf"(?:[a-z]+://)?(?:[^/@]*@)?(?:[{_LATIN}0-9](?:[{_LATIN}0-9-]*)(?:\.[{_LATIN}0-9-]+)*|\[[0-9a-f:.]+\])", re.IGNORECASE
+    rf"(?:://)?(?:[^/@]*@)?(?:[{_LATIN}0-9{_BEYOND}][{_LATIN}0-9{_BEYOND}-]*(?:\.[{_LATIN}0-9{_BEYOND}-]+)*|\[[0-9A-Fa-f:.]+\])"
 )
 _ip4 = re.compile(r"(?<![0-9.vV])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9]|\.[0-9])")
-_ip6 = re.compile(r"(?<![0-9A-Za-z:.])(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?(?![0-9A-Za-z])")
+_ip6 = re.compile(
+    r"(?<![0-9A-Za-z:.])(?P<label>[0-9A-Za-z.]*:)?"  # `IP:fe80::1`; of `fe80::1` alone it is the first group
+    r"(?:[0-9A-Fa-f]{0,4}:){2,7}(?:(?:[0-9]{1,3}\.){3}[0-9]{1,3}|[0-9A-Fa-f]{1,4})?(?![0-9A-Za-z])"
+)
 _id_number = re.compile(
     rf"(?<![0-9])[1-9][0-9]{{5}}{_GAP}(?:18|19|20)[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}[0-9Xx](?![0-9A-Za-z])"
 )
-_digit_groups = re.compile(rf"(?<![0-9])[0-9]{{4,19}}(?:{_GAP}[0-9]{{1,19}})*(?![0-9])")
+_digit_groups = re.compile(
+    rf"(?<![0-9])(?:[0-9]{{4}}(?:\.[0-9]{{4,6}}){{1,3}}\.[0-9]{{1,7}}|[0-9]{{4,19}}(?:{_GAP}[0-9]{{1,19}})*)(?![0-9])"
+)  # of dots two at least: one is a decimal's
 _card_words = re.compile(r"(?i)(?:card|visa|amex|credit|debit|pan|卡)\W{0,3}(?:(?:no|number|nr|num|is|号|号码|是|为)\W{0,3}){0,2}$")
 _no_card = re.compile("00.*|861[3-9][0-9]{9}|1[0-9]{12}")
 _iban = re.compile(r"(?<![0-9A-Za-z])[A-Za-z]{2}[0-9]{2}(?=[ -]?[0-9A-Za-z])")
+_CHINA = rf"(?:\(?(?:\+|00)?86\)?{_GAP})?"
+_AREA = "(?:10|2[0-9]|[3-9][0-9]{2})"
+_SOME_GAP = rf"(?:\){_GAP}|{_GAP[:-1]})"
 _phone = re.compile(
     r"(?<![0-9])(?:"
-    rf"(?P<mobile>(?:\(?(?:\+|00)?86\)?{_GAP})?1[3-9](?:[0-9]{_GAP}[0-9]{{4}}{_GAP}[0-9]{{4}}|[0-9]{{2}}{_GAP}[0-9]{{3}}{_GAP}[0-9]{{4}}"
-    rf"|[0-9]{_GAP}[0-9]{{3}}{_GAP}[0-9]{{5}}|[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}|[0-9]{{3}}{_GAP}[0-9]{{6}}))"
-    rf"|(?P<landline>(?:\(?(?:\+|00)?86\)?{_GAP})?\(?0(?:10|2[0-9]|[3-9][0-9]{{2}})\)?{_GAP}[2-9][0-9]{{2,3}}{_GAP}[0-9]{{4}})"
+    rf"(?P<mobile>{_CHINA}1[3-9](?:[0-9]{_GAP}[0-9]{{4}}{_GAP}[0-9]{{4}}|[0-9]{{2}}{_GAP}[0-9]{{3}}{_GAP}[0-9]{{4}}"
+    rf"|[0-9]{_GAP}[0-9]{{3}}{_GAP}[0-9]{{5}}|[0-9]{{2}}{_GAP}[0-9]{{4}}{_GAP}[0-9]{{3}}|[0-9]{{3}}{_GAP}[0-9]{{6}})"
+    r"|(?:(?:\+|00)?86\.)?1[3-9](?:[0-9]\.[0-9]{4}\.[0-9]{4}|[0-9]{2}\.[0-9]{3}\.[0-9]{4}))"  # two dots: one is a decimal's
+    rf"|(?P<landline>(?:{_CHINA}\(?0{_AREA}\)?{_GAP}|\(?86{_SOME_GAP}\(?{_AREA}{_SOME_GAP})[2-9][0-9]{{2,3}}{_GAP}[0-9]{{4}})"
     rf"|(?P<american>(?:\+|00)1{_DOT_GAP}\(?[0-9]{{3}}\)?{_DOT_GAP}[0-9]{{3}}{_DOT_GAP}[0-9]{{4}}"
     rf"|(?:1{_DOT_GAP})?\([0-9]{{3}}\) ?[0-9]{{3}}{_DOT_GAP}[0-9]{{4}}"
     rf"|(?:1{_DOT_GAP})?[0-9]{{3}}(?P<dash>[.\u2010-\u2015-])[0-9]{{3}}(?P=dash)[0-9]{{4}}"
@@ -62,8 +94,6 @@ _phone = re.compile(
 _extension = re.compile(r"(?i) ?(?:x|ext\.?|extension|#|转) ?[0-9]{1,6}")
 _country_code = re.compile(_COUNTRY_CODE)
 _groups = re.compile(r"[0-9]+")
-_unspaced = re.compile(f"[{_UNSPACED}]")
-_spaced = re.compile(rf"[^\W{_UNSPACED}]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,30 +109,44 @@ class Found:
 
 
 def emails(text: str) -> Iterator[Found]:
-    for match in _email.finditer(text) if "@" in text else ():
-        yield Found(match.start(), match.end(), "email", match[0].casefold())
+    stop = 0
+    for match in _mail_domain.finditer(text):
+        backwards = text[max(stop, match.start() - _MAILBOX_CHARACTERS) : match.start()][::-1]
+        if mailbox := _unspaced_mailbox.match(backwards) or _mailbox.match(backwards):
+            start, stop = match.start() - mailbox.end(), match.end()
+            if before := _before_mailbox.match(text[start : match.start()]):
+                start += before.end()
+            yield Found(start, stop, "email", text[start:stop].casefold())
 
 
 def urls(text: str) -> Iterator[Found]:
     for match in _url.finditer(text):
-        whole = _without_punctuation(match[0])
-        host = _host.match(whole)
-        if host is not None and not host[0].endswith("www.") and (whole.find("://") > 0 or host[0].count(".") > 1):
-            yield Found(match.start(), match.start() + len(whole), "url", whole)
+        found, start = _without_punctuation(match[0]), match.start()
+        host = _host.match(found)
+        if found.startswith(":"):
+            scheme = _scheme.search(text, max(0, start - _SCHEME_CHARACTERS), start)
+            start = scheme.start() if scheme else -1
+        elif host and host[0].count(".") < 2:
+            continue
+        if host and start >= 0:
+            stop = match.start() + len(found)
+            yield Found(start, stop, "url", text[start:stop])
 
 
 def ips(text: str) -> Iterator[Found]:
     for match in _ip4.finditer(text):
-        if _is_ip(IPv4Address, match[0]):
-            yield Found(match.start(), match.end(), "ip", match[0])
-    for match in _ip6.finditer(text):
-        found = match[0].removesuffix(":") if not match[0].endswith("::") else match[0]
-        groups = [group for group in found.split(":") if group]
-        told = len(groups) == 8 or (
-            len(groups) >= 2 and any(map(str.isdigit, found)) and (len(groups) > 2 or max(map(len, groups)) > 2)
-        )
-        if told and _is_ip(IPv6Address, found):  # `1::2` and `a::b` are no addresses in a text
-            yield Found(match.start(), match.start() + len(found), "ip", str(IPv6Address(found)))
+        groups = match[0].split(".")
+        if all(
+            int(group) < 256 and (len(group) == 3 or group == str(int(group))) for group in groups
+        ):  # 010 is ten, 01 a version's
+            yield Found(match.start(), match.end(), "ip", ".".join(str(int(group)) for group in groups))
+    for match in _ip6.finditer(text) if text.count(":") > 1 else ():
+        for start in sorted({match.start(), max(match.start(), match.end("label"))}):
+            found = text[start : match.end()]
+            found = found.removesuffix(":") if not found.endswith("::") else found
+            if _is_ip6(found):
+                yield Found(start, start + len(found), "ip", str(IPv6Address(found)))
+                break
 
 
 def id_numbers(text: str) -> Iterator[Found]:
@@ -160,38 +204,6 @@ def phones(text: str) -> Iterator[Found]:
             yield Found(start, stop, "phone", f"{country}:{number}")
 
 
-class Names:
-    """The names of a list, wherever they stand in a text: as whole words in scripts with spaces, in any place of a text without. A name
-    that the list writes with capitals is not taken where it has none: `Rose` is not `rose`."""
-
-    def __init__(self, names: Iterable[str]) -> None:
-        self._known: dict[str, str] = {}
-        lengths: dict[str, set[int]] = {}
-        for name in names:
-            self._known[name.casefold()] = name
-            lengths.setdefault(name[0].casefold(), set()).add(len(name))
-        self._lengths = {first: sorted(found, reverse=True) for first, found in lengths.items()}
-        unspaced = "".join(re.escape(first) for first in self._lengths if _unspaced.match(first))
-        self._starts = re.compile(rf"(?<![^\W{_UNSPACED}])[^\W{_UNSPACED}]" + (f"|[{unspaced}]" if unspaced else ""))
-
-    def __call__(self, text: str) -> Iterator[Found]:
-        stop = 0
-        for match in self._starts.finditer(text):
-            start = match.start()
-            for length in self._lengths.get(match[0].casefold(), ()) if start >= stop else ():
-                found = text[start : start + length]
-                if self._is_name(found, text[start + length : start + length + 1]):
-                    stop = start + length
-                    yield Found(start, stop, "name", found.casefold())
-                    break
-
-    def _is_name(self, found: str, following: str) -> bool:
-        listed = self._known.get(found.casefold())
-        if listed is None or (found.islower() and not listed.islower()):
-            return False
-        return bool(_unspaced.match(found[-1])) or not _spaced.match(following)
-
-
 FINDERS: Mapping[PersonalKind, Callable[[str], Iterator[Found]]] = {
     "id_number": id_numbers,
     "card": cards,
@@ -229,18 +241,6 @@ def screen(kinds: Iterable[PersonalKind]) -> str:
         "ip": r"[0-9](?:[.][0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}:[0-9A-Fa-f]{0,4}:",
     }
     return "|".join(dict.fromkeys(needed[kind] for kind in sorted(kinds) if kind in needed))
-
-
-def listed_names(data: bytes) -> list[str]:
-    """A file's names, one a line, as normalised text has them. ValueError says which line holds none."""
-    names: dict[str, None] = {}
-    for number, line in enumerate(data.decode("utf-8-sig").splitlines(), 1):
-        name = " ".join(normalize("NFKC", line).split())
-        if len(name) == 1:
-            raise ValueError(f"line {number} has one character: a name has two at least")
-        if name:
-            names[name] = None
-    return list(names)
 
 
 def _start(found: Found) -> int:
@@ -292,12 +292,14 @@ def _without_punctuation(url: str) -> str:
     return url
 
 
-def _is_ip(of: Callable[[str], object], text: str) -> bool:
+def _is_ip6(text: str) -> bool:
+    """`1::2` and `a::b` are no addresses in a text."""
+    groups = [group for group in text.split(":") if group]
+    told = len(groups) == 8 or (len(groups) >= 2 and any(map(str.isdigit, text)) and (len(groups) > 2 or max(map(len, groups)) > 2))
     try:
-        of(text)
+        return told and bool(IPv6Address(text))
     except AddressValueError:
         return False
-    return True
 
 
 def _is_day(digits: str) -> bool:

@@ -18,6 +18,7 @@ from raysynth.cluster.map_reduce import map_reduce
 from raysynth.deidentify import FAKER_KINDS, Deidentifier
 from raysynth.errors import RecipeError
 from raysynth.markers import digest
+from raysynth.names import listed_names
 from raysynth.near_duplicates import (
     Bands,
     candidates,
@@ -29,7 +30,6 @@ from raysynth.near_duplicates import (
     surplus,
 )
 from raysynth.people import People
-from raysynth.personal import listed_names
 from raysynth.profile import Profile
 from raysynth.progress import say
 from raysynth.recipe import PrepareText, Recipe
