@@ -78,30 +78,32 @@ class Engine:
         engine = self._started(self.files, int(np.bitwise_xor.reduce(draws.words("ctranslate2")) & np.uint64(0xFFFFFFFF)))
         rows = [_Row(one) for one in led.tolist()]
         barred_2PV = self._barred()
-        for text in range(self.shape.texts):
+        for text, nullable in enumerate(self.shape.nullable):
             first, later = ([[str(token)] for token in np.flatnonzero(barred_V)] for barred_V in barred_2PV[:, text])
             open_rows = [row for row in rows if row.whole and len(row.tokens) < self.shape.length]
             for row in open_rows:
                 row.whole = False
-            self._write(engine, open_rows, 1, first)  # a text begins otherwise than it goes on
-            for row in open_rows:
-                if row.tokens[-1] == Tokens.NULL:
-                    row.write([Tokens.END])
-            open_rows = [row for row in open_rows if not row.whole]
+            begins_apart = nullable or bool(self.shape.roles)  # then a text begins otherwise than it goes on
+            if begins_apart:
+                self._write(engine, open_rows, 1, first)
+                for row in open_rows:
+                    if row.tokens[-1] == Tokens.NULL:
+                        row.write([Tokens.END])
+                open_rows = [row for row in open_rows if not row.whole]
             room = max((self.shape.length - len(row.tokens) for row in open_rows), default=0)
-            self._write(engine, open_rows, room, later)
+            self._write(engine, open_rows, room, later, least=0 if begins_apart else 1)
         tokens = np.full((len(rows), self.shape.length), Tokens.PAD, dtype=np.int32)
         for number, row in enumerate(rows):
             written = row.tokens[: self.shape.length]
             tokens[number, : len(written)] = written
         return tokens
 
-    def _write(self, engine: Any, rows: "list[_Row]", most: int, barred: list[list[str]]) -> None:
-        """`most` tokens more of each row, or as many as there are up to the end of its text."""
+    def _write(self, engine: Any, rows: "list[_Row]", most: int, barred: list[list[str]], least: int = 0) -> None:
+        """`most` tokens more of each row, or as many as there are up to the end of its text, which has `least` before it."""
         if not rows or not most:
             return
         read = [row.read for row in rows]
-        found = engine.generate_batch(read, max_length=most, suppress_sequences=barred, **self.options)
+        found = engine.generate_batch(read, max_length=most, min_length=least, suppress_sequences=barred, **self.options)
         for row, one in zip(rows, found, strict=True):
             row.write(one.sequences_ids[0])
 

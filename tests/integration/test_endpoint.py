@@ -69,6 +69,7 @@ def wait_until_answered(server: FakeLLM, count: int, driver: Driver) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_faults_a_dead_server_and_a_kill_leave_exact_rows_and_repeat_no_stored_call(server: FakeLLM, tmp_path: Path) -> None:
     server.faults = lambda call: FAULTS.get(call, "error" if call % 7 == 0 else None)
     recipe, url = recipe_for(server, tmp_path), tmp_path / "run"

@@ -20,7 +20,7 @@ from raysynth.generators.language_model import LanguageModel
 from raysynth.layout import Batch, Beginning, Field, Tokens, TokensGiven
 from raysynth.training import initialise
 
-ROWS = 2048
+ROWS = 6144
 SPREAD = 1.5
 """What first weights are raised by, so that the tokens are far from equally likely."""
 
