@@ -31,9 +31,9 @@ from sklearn.neighbors import NearestNeighbors
 
 from raysynth.codecs.tabular import Tabular
 from raysynth.draws import Draws
-from raysynth.generators.autoregressive import Autoregressive
 from raysynth.layout import Batch, Fields
 from raysynth.models import Model
+from raysynth.parts import find
 from raysynth.schema import FILE, ROW, Column, Kind, Schema
 from raysynth.training import fit, initialise
 
@@ -59,14 +59,19 @@ def kind_of(type_: pa.DataType) -> Kind:
 
 
 def learn(
-    train: pa.Table, epochs: int, options: dict[str, Any], codec_options: dict[str, Any], verbose: bool = False
+    train: pa.Table,
+    epochs: int,
+    options: dict[str, Any],
+    codec_options: dict[str, Any],
+    verbose: bool = False,
+    use: str = "autoregressive",
 ) -> tuple[Model, float]:
     """A model of the rows and the CPU-seconds it took. `options` of the generator and of training lie in one mapping."""
     start = time.process_time()
     codec, layout, batches, held = encoded_rows(train, SEED, codec_options)
     of_fit = {name: value for name, value in options.items() if name in OPTIONS_OF_FIT}
     of_generator = {name: value for name, value in options.items() if name not in OPTIONS_OF_FIT}
-    generator = initialise(lambda: Autoregressive(layout, **of_generator), SEED)
+    generator = initialise(lambda: find("generators", use)(layout, **of_generator), SEED)
     reports = fit(
         generator, batches.take(np.flatnonzero(~held)), batches.take(np.flatnonzero(held)), seed=SEED, max_epochs=epochs,
         report=print if verbose else None, **of_fit,
@@ -172,7 +177,7 @@ def nearer(rows: pd.DataFrame, train: pd.DataFrame, test: pd.DataFrame) -> float
 
 def judge(name: str, train: pa.Table, test: pa.Table, asked: argparse.Namespace) -> str:
     """A line of the table."""
-    model, seconds = learn(train, asked.epochs, options_of(asked.set), options_of(asked.codec), asked.verbose)
+    model, seconds = learn(train, asked.epochs, options_of(asked.set), options_of(asked.codec), asked.verbose, asked.generator)
     made, rate = draw(model, train.num_rows)
     levels = levels_of(pa.concat_tables([train, test], promote_options="permissive"))
     real, held, synthetic = (features(rows, levels) for rows in (train, test, made))
@@ -189,6 +194,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--inside", action="store_true", help="judge on a fifth of *.train instead: for choosing settings")
     parser.add_argument("--verbose", action="store_true")
+    parser.add_argument("--generator", default="autoregressive", help="another that is trained by gradients")
     parser.add_argument("--set", nargs="*", default=[], help="options of the generator and of training, name=value")
     parser.add_argument("--codec", nargs="*", default=[], help="options of the codec, name=value")
     asked = parser.parse_args()
@@ -197,7 +203,7 @@ def main() -> None:
     for name in asked.tables:
         lines[name] = judge(name, *tables(name, asked.inside), asked)
         print(HEAD, lines[name], sep="\n", flush=True)
-    if not (asked.inside or asked.set or asked.codec):
+    if not (asked.inside or asked.set or asked.codec or asked.generator != "autoregressive"):
         known = {line.split(" ")[1]: line for line in from_docs("quality")[2:]}
         write_into_docs("quality", [HEAD, "|" + " --- |" * 7, *(known | lines).values()])
 

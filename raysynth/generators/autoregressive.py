@@ -45,7 +45,7 @@ class Autoregressive(Trained):
         self.widths, hidden = _widths(self.sizes, embedding, hidden)
         self.order = self._canonical_order()
         fields, width = len(self.sizes), sum(self.widths)
-        self.embeddings = nn.ParameterList(nn.Parameter(_smooth(size, w)) for size, w in zip(self.sizes, self.widths, strict=True))
+        self.embeddings = nn.ParameterList(nn.Parameter(smooth(size, w)) for size, w in zip(self.sizes, self.widths, strict=True))
         self.read = nn.Parameter(torch.randn(width, fields, hidden) / max(width, 1) ** 0.5)
         self.read_bias = nn.Parameter(torch.zeros(fields, hidden))
         self.turn = nn.Parameter(torch.randn(fields, hidden, hidden) * (2 / hidden) ** 0.5)
@@ -316,7 +316,7 @@ def _widths(sizes: Sequence[int], embedding: int, hidden: int) -> tuple[list[int
     return widths, max(1, min(hidden, MAX_READ_WEIGHTS // (len(sizes) * sum(widths))))
 
 
-def _smooth(size: int, width: int) -> Tensor:
+def smooth(size: int, width: int) -> Tensor:
     """(size, width): half of it waves over the codes, whose order mostly means something, half noise."""
     place = torch.arange(size)[:, None] / max(size - 1, 1)
     waves = torch.cos(torch.pi * place * torch.arange(1, width + 1)[None, :])

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from raysynth.draws import Draws
 from raysynth.generators._convolutions import Attention, Finer, Residual, coarser
+from raysynth.generators._noising import clarity, mixed
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.layout import Grids
 
@@ -67,7 +68,7 @@ class Diffusion(Pictures):
         noise_BCHW = torch.randn(x_BCHW.shape, generator=noise, device=device)
         if self.training:
             told_BD = told_BD * (torch.rand(rows, 1, generator=noise, device=device) >= self.untold)
-        alpha_B, sigma_B = (part[:, None, None, None] for part in _mixed(time_B))
+        alpha_B, sigma_B = (part[:, None, None, None] for part in mixed(time_B))
         said_BCHW = self.network(alpha_B * x_BCHW + sigma_B * noise_BCHW, time_B, told_BD)
         wanted_BCHW = alpha_B * noise_BCHW - sigma_B * x_BCHW if self.predicts == "v" else noise_BCHW
         return (said_BCHW - wanted_BCHW).square().sum() / (2 * rows)
@@ -83,9 +84,9 @@ class Diffusion(Pictures):
             clean_BCHW = self._clean(x_BCHW, time, told_BD)
             ahead_BCHW = clean_BCHW
             if before is not None and after > 0:
-                share = (_clarity(after) - _clarity(time)) / (_clarity(time) - _clarity(before[0]))
+                share = (clarity(after) - clarity(time)) / (clarity(time) - clarity(before[0]))
                 ahead_BCHW = clean_BCHW + share / 2 * (clean_BCHW - before[1])
-            (alpha, sigma), (alpha_after, sigma_after) = _mixed(time), _mixed(after)
+            (alpha, sigma), (alpha_after, sigma_after) = mixed(time), mixed(after)
             x_BCHW = alpha_after * ahead_BCHW + sigma_after * (x_BCHW - alpha * ahead_BCHW) / sigma
             before = time, clean_BCHW
         return x_BCHW
@@ -97,20 +98,9 @@ class Diffusion(Pictures):
         if self.guidance != 1 and self.untold > 0 and GUIDED[0] < time < GUIDED[1]:
             untold_BCHW = self.network(x_BCHW, time_B, torch.zeros_like(told_BD))
             said_BCHW = untold_BCHW + self.guidance * (said_BCHW - untold_BCHW)
-        alpha, sigma = _mixed(time)
+        alpha, sigma = mixed(time)
         clean_BCHW = alpha * x_BCHW - sigma * said_BCHW if self.predicts == "v" else (x_BCHW - sigma * said_BCHW) / alpha
         return clean_BCHW.clamp(-1, 1)
-
-
-def _mixed(time: Tensor) -> tuple[Tensor, Tensor]:
-    """α and σ."""
-    return torch.cos(time * (math.pi / 2)), torch.sin(time * (math.pi / 2))
-
-
-def _clarity(time: Tensor) -> Tensor:
-    """log(α / σ)"""
-    alpha, sigma = _mixed(time)
-    return torch.log(alpha / sigma)
 
 
 class _Network(nn.Module):

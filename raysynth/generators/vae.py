@@ -12,21 +12,19 @@ Shapes: B rows, C channels, H height, W width, D what is told of a row, Z latent
 """
 
 import math
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
 import torch
-from pydantic import Field as Limits
 from torch import Tensor, nn
 from torch.nn import functional
 
 from raysynth.draws import Draws
 from raysynth.generators._convolutions import WIDER, Decoder, Residual, coarser
+from raysynth.generators._couplings import Coupling, Even, bent, log_prior
 from raysynth.generators._pictures import Natural, Pictures, Width
 from raysynth.layout import Grids
 
 LEAST_VARIANCE = 1e-4  # of a pixel in [-1, 1]: about one of its 256 levels
-MOST_BENT = 2.0  # log of what one coupling stretches by
-Even = Annotated[int, Limits(ge=2, multiple_of=2)]
 
 
 class Vae(Pictures):
@@ -46,7 +44,7 @@ class Vae(Pictures):
         self.latent, self.warmup_steps = latent, warmup_steps
         self.encoder = _Encoder(layout, width, self.told, latent)
         self.decoder = Decoder(layout, width, latent + self.told)
-        self.prior = nn.ModuleList(_Coupling(latent, self.told) for _ in range(couplings))
+        self.prior = nn.ModuleList(Coupling(latent, self.told) for _ in range(couplings))
         self.register_buffer("steps", torch.zeros(1))
 
     # --- training ------------------------------------------------------------------------------------------------------------
@@ -64,7 +62,7 @@ class Vae(Pictures):
         z_BZ = mean_BZ + torch.exp(log_variance_BZ / 2) * noise_BZ
         variance = (self.painted(z_BZ, told_BD) - x_BCHW).square().mean().clamp(min=LEAST_VARIANCE)
         reconstruction = self.pixels / 2 * (torch.log(2 * math.pi * variance) + 1)
-        divergence_B = self.log_prior(z_BZ, told_BD) + (log_variance_BZ + noise_BZ.square()).sum(1) / 2
+        divergence_B = log_prior(self.prior, z_BZ, told_BD) + (log_variance_BZ + noise_BZ.square()).sum(1) / 2
         steps = cast("Tensor", self.steps)
         weight = (steps / max(1, self.warmup_steps)).clamp(max=1.0) if self.training else 1.0
         return (reconstruction - weight * divergence_B.mean()).sum()
@@ -72,21 +70,10 @@ class Vae(Pictures):
     def painted(self, z_BZ: Tensor, told_BD: Tensor) -> Tensor:
         return self.decoder(torch.cat([z_BZ, told_BD], dim=1))
 
-    def log_prior(self, z_BZ: Tensor, told_BD: Tensor) -> Tensor:
-        """(B,) log-density, but for the constant that the posterior's has as well."""
-        stretched_B = torch.zeros(len(z_BZ), device=z_BZ.device)
-        for coupling in self.prior:
-            z_BZ, log_B = cast("_Coupling", coupling).straighten(z_BZ, told_BD)
-            stretched_B = stretched_B + log_B
-        return stretched_B - z_BZ.square().sum(1) / 2
-
     # --- sampling ------------------------------------------------------------------------------------------------------------
 
     def pictures(self, told_BD: Tensor, draws: Draws) -> Tensor:
-        z_BZ = self.normal(draws, "z", self.latent)
-        for coupling in reversed(self.prior):
-            z_BZ = cast("_Coupling", coupling).bend(z_BZ, told_BD)
-        return self.painted(z_BZ, told_BD)
+        return self.painted(bent(self.prior, self.normal(draws, "z", self.latent), told_BD), told_BD)
 
 
 class _Encoder(nn.Module):
@@ -109,30 +96,3 @@ class _Encoder(nn.Module):
         x_BCHW = self.coarse(self.coarser(x_BCHW), told_BD)
         mean_BZ, log_variance_BZ = self.tell(functional.silu(x_BCHW).flatten(1)).chunk(2, dim=1)
         return mean_BZ, log_variance_BZ.clamp(-12.0, 4.0)
-
-
-class _Coupling(nn.Module):
-    """Half of z, stretched and moved by what the other half and what is told say; then the halves change places."""
-
-    def __init__(self, latent: int, told: int) -> None:
-        super().__init__()
-        self.read, self.say = nn.Linear(latent // 2 + told, 4 * latent), nn.Linear(4 * latent, latent)
-        nn.init.zeros_(self.say.weight)
-        nn.init.zeros_(self.say.bias)
-
-    def straighten(self, z_BZ: Tensor, told_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """z → (nearer to a normal law, the log of how much it was stretched)."""
-        one_BH, two_BH = z_BZ.chunk(2, dim=1)
-        stretch_BH, move_BH = self._said(one_BH, told_BD)
-        return torch.cat([two_BH * torch.exp(stretch_BH) + move_BH, one_BH], dim=1), stretch_BH.sum(1)
-
-    def bend(self, z_BZ: Tensor, told_BD: Tensor) -> Tensor:
-        """The way back."""
-        two_BH, one_BH = z_BZ.chunk(2, dim=1)
-        stretch_BH, move_BH = self._said(one_BH, told_BD)
-        return torch.cat([one_BH, (two_BH - move_BH) * torch.exp(-stretch_BH)], dim=1)
-
-    def _said(self, one_BH: Tensor, told_BD: Tensor) -> tuple[Tensor, Tensor]:
-        said = self.say(functional.silu(self.read(torch.cat([one_BH, told_BD], dim=1))))
-        stretch_BH, move_BH = said.chunk(2, dim=1)
-        return MOST_BENT * torch.tanh(stretch_BH / MOST_BENT), move_BH

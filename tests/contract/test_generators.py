@@ -49,6 +49,8 @@ OPTIONS: dict[str, list[dict[str, Any]]] = {
         {"width": 16, "layers": 2, "heads": 2, "top_p": 0.9},
         {"width": 16, "layers": 1, "heads": 2, "top_p": 0.9, "guidance": 1.5},
     ],
+    "table_diffusion": [{"hidden": 16, "latent": 4, "blocks": 1, "steps": 3}],
+    "table_vae": [{"hidden": 128, "latent": 8, "couplings": 2, "weight": 0.2, "warmup_steps": 9}],
     "text_vae": [{"width": 24, "latent": 4, "warmup_steps": 9, "temperature": 0.9}],
     "trees": [{"trees": 4}, {"trees": 1, "leaf": 20, "shrink": 0.0, "read_share": 1.0}],
     "vae": [{"width": 8, "latent": 4, "couplings": 2, "warmup_steps": 9}],
