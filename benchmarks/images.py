@@ -43,7 +43,7 @@ HEAD = (
     "| pictures per CPU-s |"
 )
 SEED, SEEDS = 7, 5
-TEST, FEW, COPIES, FEW_EPOCHS = 2_000, 20, 10, 20
+TEST, FEW, COPIES, FEW_EPOCHS = 2_000, 20, 10, 60
 CIFAR_TRAIN = 400
 STEPS, BATCH = 1_000, 64
 CIFAR_STEPS = 5_000  # 80 times each real picture: what augmentation is good for shows once a network knows these by heart
