@@ -44,7 +44,7 @@ class TableDiffusion(LatentTable):
         *,
         hidden: Width = 256,
         latent: Count = 24,
-        weight: Weight = 0.05,
+        weight: Weight = 0.01,
         blocks: Count = 4,
         steps: Count = 24,
     ) -> None:

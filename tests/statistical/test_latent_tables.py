@@ -16,7 +16,7 @@ SIZES = [3, 1, 20, 4]
 LAYOUT = Fields(tuple(Field(name, name[0], size) for name, size in zip(["a", "b", "c", "c.digit"], SIZES, strict=True)))
 KINDS: dict[str, Any] = {
     "table_vae": lambda: TableVae(LAYOUT, hidden=64, latent=8, warmup_steps=200),
-    "table_diffusion": lambda: TableDiffusion(LAYOUT, hidden=64, latent=8, blocks=2),
+    "table_diffusion": lambda: TableDiffusion(LAYOUT, hidden=64, latent=8, weight=0.05, blocks=2),
 }
 
 pytestmark = pytest.mark.slow
