@@ -13,7 +13,6 @@ Shapes: B rows, C channels, H height, W width, D what is told of a row, S of the
 """
 
 import math
-from itertools import pairwise
 from typing import Annotated, Literal, cast
 
 import torch
@@ -23,7 +22,7 @@ from torch.nn import functional
 
 from raysynth.draws import Draws
 from raysynth.generators._convolutions import Attention, Finer, Residual, coarser
-from raysynth.generators._noising import clarity, mixed
+from raysynth.generators._noising import mixed, without_noise
 from raysynth.generators._pictures import Count, Pictures, Width
 from raysynth.layout import Grids
 
@@ -78,18 +77,7 @@ class Diffusion(Pictures):
     def pictures(self, told_BD: Tensor, draws: Draws) -> Tensor:
         shape = self.shape
         x_BCHW = self.normal(draws, "noise", shape.height, shape.width, shape.channels).permute(0, 3, 1, 2)
-        times = torch.linspace(1 - self.edge, 0, self.steps + 1)
-        before: tuple[Tensor, Tensor] | None = None  # a time, and what was said to lie under the noise then
-        for time, after in pairwise(times):
-            clean_BCHW = self._clean(x_BCHW, time, told_BD)
-            ahead_BCHW = clean_BCHW
-            if before is not None and after > 0:
-                share = (clarity(after) - clarity(time)) / (clarity(time) - clarity(before[0]))
-                ahead_BCHW = clean_BCHW + share / 2 * (clean_BCHW - before[1])
-            (alpha, sigma), (alpha_after, sigma_after) = mixed(time), mixed(after)
-            x_BCHW = alpha_after * ahead_BCHW + sigma_after * (x_BCHW - alpha * ahead_BCHW) / sigma
-            before = time, clean_BCHW
-        return x_BCHW
+        return without_noise(x_BCHW, 1 - self.edge, self.steps, lambda x_BCHW, time: self._clean(x_BCHW, time, told_BD))
 
     def _clean(self, x_BCHW: Tensor, time: Tensor, told_BD: Tensor) -> Tensor:
         """What lies under the noise of that time, by all that is known."""

@@ -10,7 +10,6 @@ Shapes: B rows, F fields, Z latent dimensions, H hidden width.
 """
 
 import math
-from itertools import pairwise
 from typing import Annotated, cast
 
 import torch
@@ -20,7 +19,7 @@ from torch.nn import functional
 
 from raysynth.draws import Draws
 from raysynth.generators._latent_table import LatentTable, Residual, Weight, Width, noise_of
-from raysynth.generators._noising import clarity, mixed
+from raysynth.generators._noising import mixed, without_noise
 from raysynth.generators.base import TensorBatch
 from raysynth.layout import Fields
 
@@ -98,18 +97,12 @@ class TableDiffusion(LatentTable):
     # --- sampling ------------------------------------------------------------------------------------------------------------
 
     def points(self, draws: Draws) -> Tensor:
-        x_BZ = self.normal(draws, "noise", self.latent)
-        before: tuple[Tensor, Tensor] | None = None  # a time, and what was said to lie under the noise then
-        for time, after in pairwise(torch.linspace(1 - EDGE, 0, self.steps + 1)):
-            (alpha, sigma), (alpha_after, sigma_after) = mixed(time), mixed(after)
-            clean_BZ = alpha * x_BZ - sigma * self.network(x_BZ, time.expand(len(x_BZ)).to(x_BZ.device))
-            ahead_BZ = clean_BZ
-            if before is not None and after > 0:
-                share = (clarity(after) - clarity(time)) / (clarity(time) - clarity(before[0]))
-                ahead_BZ = clean_BZ + share / 2 * (clean_BZ - before[1])
-            x_BZ = alpha_after * ahead_BZ + sigma_after * (x_BZ - alpha * ahead_BZ) / sigma
-            before = time, clean_BZ
+        x_BZ = without_noise(self.normal(draws, "noise", self.latent), 1 - EDGE, self.steps, self._clean)
         return x_BZ * self._spread + self._centre
+
+    def _clean(self, x_BZ: Tensor, time: Tensor) -> Tensor:
+        alpha, sigma = mixed(time)
+        return alpha * x_BZ - sigma * self.network(x_BZ, time.expand(len(x_BZ)).to(x_BZ.device))
 
 
 class _Network(nn.Module):
