@@ -26,9 +26,7 @@ from fsspec.exceptions import FSTimeoutError
 from raysynth.errors import StoreError
 from raysynth.stores.base import Stat, Store
 
-MAX_CALL_SECONDS = (
-    120.0  # how long one call is tried again at a server that has answered this process, or whoever sent a store to it
-)
+MAX_CALL_SECONDS = 120.0  # how long one call is tried again at a server that has answered this process, or who sent it a store
 MAX_FIRST_SECONDS = 8.0  # and at one that never has: a wrong endpoint is told within seconds
 MAX_WAIT_SECONDS = 5.0
 
